@@ -1,0 +1,21 @@
+"""prefgym: teach robots and language models from human comparisons.
+
+Importing the package registers its environments with Gymnasium by string and nothing else: no torch, no MuJoCo.
+"""
+
+from importlib.metadata import version
+
+from gymnasium import register
+
+__version__ = version("prefgym")
+
+register(
+    id="prefgym/Backflip-v0",
+    entry_point="prefgym.envs.backflip:BackflipEnv",
+    vector_entry_point="prefgym.envs.backflip:BackflipVectorEnv",
+)
+register(
+    id="prefgym/CheetahStand-v0",
+    entry_point="prefgym.envs.cheetah:CheetahStandEnv",
+    vector_entry_point="prefgym.envs.cheetah:CheetahStandVectorEnv",
+)
