@@ -54,6 +54,8 @@ class Query:
 
     def __post_init__(self) -> None:
         first, second = self.first, self.second
+        if self.prediction is not None:
+            object.__setattr__(self, "prediction", float(self.prediction))
         if first.env_id != second.env_id:
             raise ValueError(f"both segments must come from one env, got {first.env_id!r} and {second.env_id!r}")
         widths = first.observations.shape[1], second.observations.shape[1]
@@ -91,6 +93,7 @@ class Comparison:
         if not self.annotator:
             raise ValueError("`annotator` must be a name, got ''")
         for name in ("time", "seconds"):
-            value = getattr(self, name)
+            value = float(getattr(self, name))
+            object.__setattr__(self, name, value)
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be finite and at least 0 seconds, got {value}")
+                raise ValueError(f"`{name}` must be finite and at least 0 seconds, got {value:g}")

@@ -107,9 +107,9 @@ def test_no_flipped_byte_gives_other_contents():
 def test_a_newer_format_is_refused_by_name():
     data = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(make().to_bytes())) as old, np.load(io.BytesIO(make().to_bytes())) as arrays:
-        assert set(old.namelist()) == {"header.npy", "planes.npy"}
-        header = arrays["header"].tobytes().replace(b'"format": 1', b'"format": 9')
-        np.savez(data, header=np.frombuffer(header, np.uint8), planes=arrays["planes"])
+        assert set(old.namelist()) == {"segment.npy"}
+        newer = arrays["segment"].tobytes().replace(b'"format": 1', b'"format": 9')
+        np.savez(data, segment=np.frombuffer(newer, np.uint8))
     with pytest.raises(ValueError, match="format must be 1, got 9"):
         Segment.from_bytes(data.getvalue())
 
