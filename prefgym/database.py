@@ -213,7 +213,7 @@ def _engine(target: str | PathLike[str]) -> sa.Engine:
     try:
         url = sa.make_url(target) if "://" in target else sa.URL.create("sqlite", database=target)
         engine = sa.create_engine(url)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise StoreError(target.partition("://")[0] + "://…", f"cannot be opened: {error}") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure)

@@ -63,7 +63,7 @@ def import_(store: Store, folder: str | PathLike[str]) -> int:
     """
     folder = Path(folder)
     try:
-        with np.load(folder / SEGMENTS, allow_pickle=False) as arrays:
+        with open(folder / SEGMENTS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             segments = {segment.digest: segment for segment in _unpacked(arrays)}
     except Exception as error:  # damaged zip files raise about a dozen types
         raise ExchangeError(str(folder / SEGMENTS), f"is no export of a store, or damaged ({error})") from error
@@ -96,11 +96,11 @@ def _record(line: dict[str, Any], segments: Mapping[str, Segment]) -> Record:
         raise ValueError(f"`format` must be {FORMAT}, got {line['format']}")
     first, second = segments[line["first"]], segments[line["second"]]
     query = Query(first, second, line["key"], line["strategy"], line["prediction"])
-    asked = line["uid"], query, line["state"], line["created"]
+    asked = str(line["uid"]), query, line["state"], float(line["created"])
     if line["answer"] is None:
         return Record(*asked)
     said = Comparison(query, Answer(line["answer"]), line["annotator"], line["time"], line["seconds"])
-    return Record(*asked, line["answer_uid"], said)
+    return Record(*asked, str(line["answer_uid"]), said)
 
 
 def _packed(segments: Iterable[Segment]) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class Record:
     answer_uid: str = ""
     comparison: Comparison | None = None
 
+    def __post_init__(self) -> None:
+        if self.state not in (OPEN, ANSWERED, WITHDRAWN):
+            raise ValueError(f"`state` must be {OPEN}, {ANSWERED} or {WITHDRAWN}, got {self.state!r}")
+
 
 class Store:
     """Queries, and the comparisons that answer them, in a database.
