@@ -15,7 +15,7 @@ from prefgym.envs import ink
 from prefgym.envs.ink import Colour, pygame
 from prefgym.envs.painter import Kinematics, Painter
 
-COLOURS = 128  # of a GIF's palette: a robot on a calm ground needs no more, and each halving saves about a fifth
+COLOURS = 128  # of the palette of a GIF
 TRAIL = 0.8  # seconds
 BAR = 26  # height of the labels over clips that stand side by side, pixels
 
@@ -195,9 +195,16 @@ WRITERS: dict[str, Callable[[Path, np.ndarray, float], None]] = {
 
 
 def _shared_palette(frames: np.ndarray) -> Image.Image:
-    """One palette for all frames, from up to eight of them: small files, and colours that do not flicker."""
+    """One palette for all frames, from up to eight of them: small files, and colours that do not flicker.
+
+    A colour weighs as the root of its count, so that the sky does not take the robot's and the letters' shades.
+    """
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int))]
-    return Image.fromarray(np.concatenate(chosen)).quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    packed = chosen.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, counts = np.unique(packed, return_counts=True)
+    weighed = np.repeat(colours, np.ceil(np.sqrt(counts)).astype(int))
+    shades = np.stack([weighed >> 16, weighed >> 8 & 255, weighed & 255], axis=-1).astype(np.uint8)
+    return Image.fromarray(shades[None]).quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
 
 
 def _durations(count: int, fps: float, unit: int) -> list[int]:

@@ -24,11 +24,14 @@ LIGHT = np.array([-0.45, -0.9], np.float32)  # direction towards the light, from
 
 
 def blend(block: np.ndarray, colour: np.ndarray | Colour, alpha: np.ndarray) -> None:
-    """Mix a colour ([3] or [w, h, 3]) into block [w, h, 3] by alpha [w, h] in [0, 1]."""
-    mixed = np.subtract(np.asarray(colour, np.float32), block)
-    mixed *= alpha[..., None]
-    mixed += block
-    block[...] = np.add(mixed, 0.5, out=mixed)
+    """Mix a colour ([3] or [h, w, 3]) into block [h, w, 3] by alpha [h, w] in [0, 1]."""
+    shades = np.asarray(colour, np.float32)
+    for channel in range(3):  # one plane at a time: numpy is slow at an innermost axis of three
+        plane = block[..., channel]
+        mixed = np.subtract(shades[..., channel], plane, dtype=np.float32)
+        mixed *= alpha
+        mixed += plane
+        plane[...] = np.add(mixed, 0.5, out=mixed)
 
 
 def capsule(
@@ -51,9 +54,9 @@ def capsule(
     if outline > 0:
         edge = np.clip(distance - (radius - outline) + 0.5, 0, 1)
         tone = tone * (1 - edge) - 0.28 * edge
-    shade = np.asarray(colour, np.float32) * (1 + np.minimum(tone, 0))[..., None]
-    shade += (255 - shade) * np.maximum(tone, 0)[..., None]
-    blend(block, shade, np.clip(radius + 0.5 - distance, 0, 1))
+    dark, light = 1 + np.minimum(tone, 0), np.maximum(tone, 0)
+    shade = np.stack([value * dark + (255 - value * dark) * light for value in colour])
+    blend(block, np.moveaxis(shade, 0, -1), np.clip(radius + 0.5 - distance, 0, 1))
 
 
 def disc(pixels: np.ndarray, centre: Sequence[float], radius: float, colour: Colour, alpha: float = 1.0) -> None:
@@ -95,9 +98,9 @@ def ribbon(pixels: np.ndarray, points: np.ndarray, radius: float, colour: Colour
     distance = np.hypot(column + x[0, 0] - dots[:, 0, None, None], row + y[0, 0] - dots[:, 1, None, None])
     width = radius * (0.35 + 0.65 * age[:, None, None])
     cover = (alpha * age[:, None, None] * np.clip(width + 0.5 - distance, 0, 1)).astype(np.float32)
-    inside = (column >= 0) & (column < block.shape[0]) & (row >= 0) & (row < block.shape[1])
+    inside = (column >= 0) & (column < block.shape[1]) & (row >= 0) & (row < block.shape[0])
     mask = np.zeros(block.shape[:2], np.float32)
-    np.maximum.at(mask.ravel(), (column * block.shape[1] + row)[inside], cover[inside])
+    np.maximum.at(mask.ravel(), (row * block.shape[1] + column)[inside], cover[inside])
     blend(block, colour, mask)
 
 
@@ -114,7 +117,7 @@ def _resample(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _box(
     pixels: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Pixels [w, h, 3] within margin of low … high, and their centres x [w, 1], y [1, h]; None off screen."""
+    """Pixels [h, w, 3] within margin of low … high, and their centres x [1, w], y [h, 1]; None off screen."""
     width, height = pixels.shape[:2]
     bounds = float(low[0]) - margin, float(high[0]) + margin, float(low[1]) - margin, float(high[1]) + margin
     if not all(map(isfinite, bounds)):
@@ -123,9 +126,9 @@ def _box(
     top, bottom = max(0, floor(bounds[2])), min(height, ceil(bounds[3]))
     if left >= right or top >= bottom:
         return None
-    x = np.arange(left, right, dtype=np.float32)[:, None] + 0.5
-    y = np.arange(top, bottom, dtype=np.float32)[None, :] + 0.5
-    return pixels[left:right, top:bottom], x, y
+    x = np.arange(left, right, dtype=np.float32)[None, :] + 0.5
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] + 0.5
+    return pixels[left:right, top:bottom].swapaxes(0, 1), x, y  # rows first, as they lie in memory
 
 
 def _from_axis(
