@@ -1,0 +1,132 @@
+"""The recorder: the last steps of N environments, from which segments are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefgym.segments import Segment
+
+FIELDS = ("observations", "actions", "shown", "rewards")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """C pieces of equal length T, cut from a recording: candidates for segments, still as plain arrays.
+
+    Attributes:
+        observations: [C, T, O].
+        actions: [C, T, A].
+        shown: [C, T, D].
+        rewards: [C, T] hidden true rewards.
+        steps: [C] env steps the run had taken when each began.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    shown: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    steps: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def segment(self, number: int, env_id: str = "") -> Segment:
+        """Piece `number` as a segment (a copy)."""
+        arrays = (getattr(self, name)[number] for name in FIELDS)
+        return Segment(*arrays, env_id=env_id, step=int(self.steps[number]))
+
+
+class Recorder:
+    """Keeps the last `capacity` steps of N environments in one ring, so that memory does not grow with the run.
+
+    Args:
+        capacity: steps kept per environment, W.
+
+    Raises:
+        ValueError: for a capacity under 1.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"`capacity` must be at least 1 step, got {capacity}")
+        self.capacity = capacity
+        self.steps = 0  # vector steps recorded so far
+        self._rings: dict[str, np.ndarray] = {}  # each [W, N, ...]
+
+    def __len__(self) -> int:
+        """Steps kept per environment."""
+        return min(self.steps, self.capacity)
+
+    def add(
+        self, observations: np.ndarray, actions: np.ndarray, shown: np.ndarray, rewards: np.ndarray, dones: np.ndarray
+    ) -> None:
+        """Record one step of all environments: arrays [N, ...], `dones` [N] where the step ended its episode."""
+        values = dict(zip(FIELDS, (observations, actions, shown, rewards), strict=True))
+        if not self._rings:
+            self._allocate(values)
+        row = self.steps % self.capacity
+        for name, value in values.items():
+            self._rings[name][row] = value
+        self._rings["episodes"][row] = self._episode
+        self._episode += dones
+        self.steps += 1
+
+    def interrupt(self) -> None:
+        """All environments were reset: whatever comes next belongs to other episodes."""
+        if self._rings:
+            self._episode += 1
+
+    def _allocate(self, values: dict[str, np.ndarray]) -> None:
+        count = len(values["rewards"])
+        for name, value in values.items():
+            self._rings[name] = np.zeros((self.capacity, *value.shape), dtype=np.float32)
+        self._rings["episodes"] = np.zeros((self.capacity, count), dtype=np.int64)
+        self._episode = np.zeros(count, dtype=np.int64)
+
+    def recent(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Observations [steps * N, O] and actions [steps * N, A] of the last steps, or of all that are kept if fewer."""
+        rows = np.arange(self.steps - min(steps, len(self)), self.steps) % self.capacity
+        return tuple(self._rings[name][rows].reshape(-1, self._rings[name].shape[2]) for name in FIELDS[:2])  # type: ignore[return-value]
+
+    def draw(self, count: int, length: int, rng: np.random.Generator, last: int | None = None) -> Pieces:
+        """Draw pieces uniformly from the steps kept, or from the `last` steps; none crosses an episode's end.
+
+        Raises:
+            ValueError: if no piece of this length lies within one episode of the recording.
+        """
+        kept = len(self) if last is None else min(last, len(self))
+        starts, envs = self._places(length, kept)
+        if not len(starts):
+            raise ValueError(f"no piece of {length} steps lies within one episode of the {kept} steps recorded")
+        chosen = rng.choice(len(starts), size=count, replace=count > len(starts))
+        starts, envs = starts[chosen], envs[chosen]
+        rows = (starts[:, None] + np.arange(length)) % self.capacity
+        arrays = (self._rings[name][rows, envs[:, None]] for name in FIELDS)
+        return Pieces(*arrays, steps=starts * len(self._episode))
+
+    def _places(self, length: int, kept: int) -> tuple[np.ndarray, np.ndarray]:
+        """All (vector step, environment) where a piece may begin."""
+        if kept < length:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        steps = np.arange(self.steps - kept, self.steps - length + 1)
+        episodes = self._rings["episodes"]
+        whole = episodes[steps % self.capacity] == episodes[(steps + length - 1) % self.capacity]
+        first, envs = np.nonzero(whole)
+        return steps[first], envs
+
+    def get_state(self) -> dict[str, Any]:
+        """What is kept, as arrays, for a checkpoint."""
+        if not self._rings:
+            return {"steps": 0}
+        return {"steps": self.steps, "episode": self._episode.copy()} | {k: v.copy() for k, v in self._rings.items()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state from `get_state`."""
+        self.steps = int(state["steps"])
+        if self.steps:
+            self._episode = state["episode"].copy()
+            self._rings = {name: state[name].copy() for name in (*FIELDS, "episodes")}
