@@ -122,6 +122,11 @@ class RewardEnsemble(nn.Module):
         rewards = (self(inputs.reshape(-1, inputs.shape[-1])) - self.shift) / self.scale
         return rewards.reshape(-1, *observations.shape[:-1]).numpy()
 
+    @torch.no_grad()
+    def returns(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Returns [M, C] of segments [C, T, O] and [C, T, A], unnormalised, on the scale that the fit compares."""
+        return self._returns(self._inputs(observations, actions)[:, None])[..., 0].numpy()
+
     def __call__(self, *args: Any) -> Any:
         """Rewards [N] for observations [N, O] and actions [N, A]; with one tensor, as `forward`."""
         if len(args) == 1:
@@ -138,6 +143,32 @@ class RewardEnsemble(nn.Module):
         """Give each member mean 0 and standard deviation 1 over a reference: observations [R, O], actions [R, A]."""
         rewards = self(self._inputs(observations, actions))
         self.shift[:], self.scale[:] = rewards.mean(1, keepdim=True), rewards.std(1, keepdim=True) + 1e-6
+
+    # Disk.
+
+    def save(self, path: Path) -> None:
+        """Write `path`.safetensors and `path`.json: all that the next fit and the rewards depend on."""
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors | {"generator": self.generator.get_state()}, path.with_suffix(".safetensors"))
+        facts = {"version": VERSION, "widths": self.widths, "weight_decay": self.weight_decay}
+        path.with_suffix(".json").write_text(json.dumps(facts | {"config": asdict(self.config)}, indent=2))
+
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote, by a model of the same widths, members and hidden units.
+
+        Raises:
+            ValueError: it is of another version, or another shape.
+        """
+        facts = json.loads(path.with_suffix(".json").read_text())
+        if facts["version"] != VERSION:
+            raise ValueError(f"{path} has the version {facts['version']}, and this prefgym reads {VERSION}")
+        tensors = load_file(path.with_suffix(".safetensors"))
+        self.generator.set_state(tensors.pop("generator"))
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{path} holds a reward model of another shape: {facts['config']}") from error
+        self.weight_decay = facts["weight_decay"]
 
     # Fitting.
 

@@ -1,0 +1,75 @@
+"""What an SB3 algorithm and its adapter need to go on bit for bit, beside SB3's own zip; nothing is unpickled."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from prefgym.agents.vec_env import VectorAdapter
+
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_num_timesteps_at_start", "_current_progress_remaining")
+ARRAYS = ("_last_obs", "_last_episode_starts")
+
+
+def save_agent(agent: BaseAlgorithm, path: Path) -> None:
+    """Writes SB3's zip: networks, optimizers and options; `PPO.load(path)` reads it too."""
+    agent.save(path, exclude=["replay_buffer_kwargs", "rollout_buffer_kwargs"])
+
+
+def load_parameters(agent: BaseAlgorithm, path: Path) -> None:
+    """Loads networks and optimizers from SB3's zip into an agent made with the same options."""
+    agent.set_parameters(str(path), exact_match=True, device="cpu")
+
+
+def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
+    """Counters, the last observations, and SB3's running means of the last episodes."""
+    state = {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)}
+    state |= {name: getattr(agent, name) for name in ARRAYS}
+    return state | {"episodes": list(agent.ep_info_buffer or []), "variables": _variables(agent)}
+
+
+def set_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Go back to a state from `agent_state`."""
+    for name in (*COUNTERS, *ARRAYS):
+        if name in state:
+            setattr(agent, name, state[name])
+    agent.ep_info_buffer = deque(state["episodes"], maxlen=agent._stats_window_size)
+    agent.ep_success_buffer = deque(maxlen=agent._stats_window_size)
+    for name, value in state["variables"].items():
+        getattr(agent, name).data.copy_(torch.from_numpy(value))
+
+
+def _variables(agent: BaseAlgorithm) -> dict[str, np.ndarray]:
+    """Tensors outside the networks, which SB3's zip has but `set_parameters` leaves: SAC's entropy coefficient."""
+    return {name: getattr(agent, name).detach().numpy().copy() for name in agent._get_torch_save_params()[1]}
+
+
+def adapter_state(adapter: VectorAdapter) -> dict[str, Any]:
+    """The adapter's sums over the unfinished episodes."""
+    return {"returns": adapter._returns.copy(), "lengths": adapter._lengths.copy()}
+
+
+def set_adapter_state(adapter: VectorAdapter, state: dict[str, Any]) -> None:
+    """Go back to a state from `adapter_state`."""
+    adapter._returns[:], adapter._lengths[:] = state["returns"], state["lengths"]
+    adapter._reset_seeds()
+
+
+def generator_states() -> dict[str, Any]:
+    """States of the global generators, from which SB3 draws: Python's, NumPy's and torch's."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    return {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state().numpy()}
+
+
+def set_generator_states(states: dict[str, Any]) -> None:
+    """Go back to states from `generator_states`."""
+    kind, numbers, gauss = states["python"]
+    random.setstate((kind, tuple(numbers), gauss))
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(states["torch"]))
