@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from prefgym.agents.relabel import RelabellingReplayBuffer
 from prefgym.agents.vec_env import VectorAdapter
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_num_timesteps_at_start", "_current_progress_remaining")
@@ -31,6 +32,9 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """Counters, the last observations, and SB3's running means of the last episodes."""
     state = {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)}
     state |= {name: getattr(agent, name) for name in ARRAYS}
+    buffer = getattr(agent, "replay_buffer", None)
+    if isinstance(buffer, RelabellingReplayBuffer):
+        state["replay"] = buffer.get_state()
     return state | {"episodes": list(agent.ep_info_buffer or []), "variables": _variables(agent)}
 
 
@@ -39,6 +43,8 @@ def set_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     for name in (*COUNTERS, *ARRAYS):
         if name in state:
             setattr(agent, name, state[name])
+    if "replay" in state:
+        agent.replay_buffer.set_state(state["replay"])  # type: ignore[attr-defined]
     agent.ep_info_buffer = deque(state["episodes"], maxlen=agent._stats_window_size)
     agent.ep_success_buffer = deque(maxlen=agent._stats_window_size)
     for name, value in state["variables"].items():

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 """Version of the folder's layout."""
 
+EVALUATION = "evaluation.json"
+"""What the final policy came to: the last file that a finished run writes, but for the report."""
+
 PACKAGES = ("prefgym", "gymnasium", "mujoco", "numpy", "stable-baselines3", "torch")
 
 
@@ -106,6 +109,20 @@ class Run:
     def options(self) -> dict[str, Any]:
         """What the run was told to do."""
         return self.facts["options"]
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file into the folder, as a whole or not at all.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        path = self.folder / name
+        try:
+            draft = path.with_name(f"{name}.new")
+            draft.write_text(text)
+            draft.replace(path)
+        except OSError as error:
+            raise RunError(f"{path} cannot be written: {error}") from error
 
     # Metrics.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,13 +20,16 @@ verbs = Registry(
 )
 """Name to `main(arguments) -> exit code`."""
 
+DEBUG = "PREFGYM_DEBUG"
+"""Environment variable: if set, errors come with their traceback."""
+
 HELP = """\
 prefgym: teach robots and language models from human comparisons.
 
-  prefgym backflip    teach a one-legged robot to do backflips, by comparisons
-  prefgym play RUN    watch what it learned
+  prefgym backflip        teach a one-legged robot to do backflips, by comparisons
+  prefgym play RUN        watch what it learned
   prefgym evaluate RUN    measure it, as JSON
-  prefgym info RUN    what a run is, how far it got, how to go on
+  prefgym info RUN        what a run is, how far it got, how to go on
 
 `prefgym VERB --help` lists the options of a verb."""
 
@@ -35,13 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(HELP)
         return 0
+    logging.basicConfig(format="prefgym: %(message)s", level=logging.WARNING)
     try:
         return verbs[given[0]](given[1:])
-    except UnknownNameError as error:
-        return fail(error)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if DEBUG in os.environ or not _is_clear(error):
+            raise
+        print(f"prefgym: {error}", file=sys.stderr)
+        return 2
 
 
-def fail(error: Exception) -> int:
-    """One clear line on standard error, no traceback."""
-    print(f"prefgym: {error}", file=sys.stderr)
-    return 2
+def _is_clear(error: Exception) -> bool:
+    """Whether the message alone tells what to do: then a traceback would only hide it."""
+    if isinstance(error, ValueError | UnknownNameError | FloatingPointError | OSError):
+        return True
+    return type(error).__module__.startswith("prefgym.")

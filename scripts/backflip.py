@@ -2,30 +2,139 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import json
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
 
-from prefgym.scripts.evaluate import measure
-from prefgym.scripts.training import TrainConfig, Training
+from prefgym.runs import EVALUATION, Run, RunError
+from prefgym.scripts.options import changed
+from prefgym.scripts.playing import animate, measure
+from prefgym.scripts.progress import Progress
+from prefgym.scripts.training import Stopped, TrainConfig, Training
+
+logger = logging.getLogger(__name__)
+
+EPISODES = 32
+EVALUATION_SEED = 1000
+WITH_RESUME = ("resume", "num_threads")  # options that may go with --resume
+
+
+@dataclass(frozen=True)
+class BackflipConfig(TrainConfig):
+    """Teach a one-legged robot to do backflips, by comparisons.
+
+    A synthetic teacher answers which of two clips is better; a reward model is fitted to the answers; PPO learns from
+    the reward model. Ctrl-C saves, and says how to go on.
+
+    Attributes:
+        resume: a run to go on with; its own options hold.
+    """
+
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains, and says where the run is."""
-    config = tyro.cli(TrainConfig, prog="prefgym backflip", description=__doc__, args=list(arguments))
-    training = Training.start(config)
-    training.on_progress = show
-    training.train()
-    print(file=sys.stderr)
-    figures = measure(training.agent, config.env_id, 32, 1000)
-    print(figures)
-    print(training.run.folder)
+    """Trains, evaluates, and writes the animation and the report; returns 0, or 130 after Ctrl-C."""
+    config = tyro.cli(BackflipConfig, prog="prefgym backflip", args=list(arguments))
+    training = begin(config)
+    console = Console(stderr=True, highlight=False)
+    try:
+        with Progress(training, console), stopping(training) as received:
+            training.train()
+    except Stopped:
+        console.print(f"Stopped and saved. To go on: prefgym backflip --resume {training.run.folder}")
+        return 128 + received[0]
+    except (Exception, KeyboardInterrupt):
+        if _has_checkpoint(training.run):
+            console.print(f"To go on from the last checkpoint: prefgym backflip --resume {training.run.folder}")
+        raise
+    finally:
+        training.close()
+    finish(training)
     return 0
 
 
-def show(training: Training) -> None:
-    """One line on standard error."""
-    loop = training.loop
-    line = f"{loop.steps} steps, {loop.asked} labels, {loop.steps / max(training.elapsed, 1e-9):.0f} steps/s"
-    print(line, end="\r", file=sys.stderr, flush=True)
+def begin(config: BackflipConfig) -> Training:
+    """A new run, or an old one to go on with.
+
+    Raises:
+        ValueError: options beside --resume.
+        RunError: the run to resume is finished.
+    """
+    if config.resume is None:
+        return Training.start(config)
+    extra = [name for name in changed(config, BackflipConfig()) if name not in WITH_RESUME]
+    if extra:
+        raise ValueError(f"a resumed run keeps its options: leave out `{'`, `'.join(extra)}`, or begin a new run")
+    if (config.resume / EVALUATION).exists():
+        raise RunError(f"{config.resume} is finished: see prefgym info, or begin a new run")
+    return Training.resume(config.resume)
+
+
+@contextmanager
+def stopping(training: Training) -> Iterator[list[int]]:
+    """Ctrl-C and termination stop training after the present rollout; a second Ctrl-C stops at once."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        training.stop_requested = True
+
+    kept = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def finish(training: Training) -> dict[str, Any]:
+    """Evaluates the final policy, writes evaluation.json, the animation and the report, and prints what came out."""
+    run, env_id = training.run, training.config.env_id
+    figures = measure(training.agent, env_id, EPISODES, EVALUATION_SEED)
+    written = animate(training.agent, env_id, EVALUATION_SEED, run.folder / "policy")
+    run.write_text(EVALUATION, json.dumps(figures, indent=2) + "\n")
+    report = _report(run)
+    _print(figures, training, [*written, *report])
+    return figures
+
+
+def _report(run: Run) -> list[Path]:
+    try:
+        from prefgym.scripts.report import write_report
+
+        return [write_report(run)]
+    except Exception as error:
+        logger.warning("The report could not be written: %s", error)
+        return []
+
+
+def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> None:
+    flips = figures.get("clean_backflips", figures["true_return"])
+    console = Console(highlight=False, soft_wrap=True)
+    speed = training.loop.steps / max(training.elapsed, 1e-9)
+    console.print(
+        f"[bold green]{flips['mean']:.2f} ± {flips['std']:.2f} clean backflips[/] in 4 s, mean of {EPISODES} episodes, "
+        f"from {training.loop.asked} comparisons; {training.loop.steps:,} steps in {training.elapsed:.0f} s ({speed:,.0f}/s)"
+    )
+    for path in written:
+        console.print(f"  {path}")
+    console.print(f"  prefgym play {training.run.folder}")
+
+
+def _has_checkpoint(run: Run) -> bool:
+    try:
+        return run.last_checkpoint.exists()
+    except RunError:
+        return False

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from prefgym.agents.checkpoint import (
-    adapter_state,
-    agent_state,
-    generator_states,
-    load_parameters,
-    save_agent,
-    set_adapter_state,
-    set_agent_state,
-    set_generator_states,
-)
-from prefgym.agents.control import PPOConfig, make_ppo
+from prefgym.agents import checkpoint
+from prefgym.agents.control import PPOConfig, SACConfig, make_ppo, make_sac
+from prefgym.agents.curves import make_logger
 from prefgym.agents.vec_env import VectorAdapter
 from prefgym.episodes import EpisodeLog
-from prefgym.loop import LoopConfig, PreferenceLoop, Report, plan
+from prefgym.loop import PreferenceLoop, Report
+from prefgym.plan import LoopConfig, plan
 from prefgym.queries import queries
 from prefgym.recorder import Recorder
+from prefgym.registry import UnknownNameError
 from prefgym.rewards.ensemble import EnsembleConfig, RewardEnsemble
-from prefgym.runs import Run, read_state, write_state
+from prefgym.runs import Run, RunError, read_state, write_state
+from prefgym.scripts.options import from_json, to_json
+from prefgym.scripts.playing import play_out
 from prefgym.store import Store
 from prefgym.teachers import teachers
 from prefgym.vector import PreferenceReward
 
+logger = logging.getLogger(__name__)
+
 JUDGED = ("clean_backflips", "revolutions")
-CHECKPOINT_SECONDS = 20.0
-CHECKPOINT_SHARE = 0.03  # of the time that checkpoints may take
+FIT = ("training_loss", "validation_loss", "training_accuracy", "validation_accuracy")
+CHECKPOINT_SECONDS = 20.0  # at least, between two checkpoints
+CHECKPOINT_SHARE = 0.03  # at most, of the time that checkpoints take
+STAGES = 8  # episodes kept of the policy in the course of training
+STAGE_SEED = 999
 SEED_STRIDE = 10_000  # between the environments' seeds of two runs, so that no two runs share an episode
 
 
@@ -47,38 +52,67 @@ class TrainConfig:
 
     Attributes:
         teacher: who answers: oracle, rational, myopic, mistaken, skipping, equal or noisy.
-        query: what is asked: uniform, on-policy, disagreement, entropy, information or ranked.
+        query: how it is chosen what to ask: uniform, on-policy, disagreement, entropy, information or ranked.
+        agent: what learns: ppo or sac.
         seed: of everything random.
         envs: environments simulated at once.
         num_threads: threads that simulate; results do not depend on it.
         out: the run's folder; by default a new one under runs/.
         reuse_labels: a run whose answers are used too; they are not counted as asked for.
-        reward_model: a run whose reward model is used from the start; with --labels 0 as it is, else fitted further.
+        reward_model: a run whose reward model is used from the start: as it is with --labels 0, else fitted further.
         env_id: Gymnasium id.
         loop: budgets of labels and steps.
         ppo: options of PPO.
+        sac: options of SAC, for --agent sac.
         reward: options of the reward model.
     """
 
     teacher: str = "oracle"
     query: str = "on-policy"
+    agent: str = "ppo"
     seed: int = 0
     envs: int = 256
-    num_threads: int = 2
-    out: Path | None = None
-    reuse_labels: Path | None = None
-    reward_model: Path | None = None
-    env_id: str = "prefgym/Backflip-v0"
+    num_threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    reuse_labels: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    reward_model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    env_id: Annotated[str, tyro.conf.Suppress] = "prefgym/Backflip-v0"
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
     reward: EnsembleConfig = field(default_factory=EnsembleConfig)
 
     def __post_init__(self) -> None:
         for name, least in {"seed": 0, "envs": 1, "num_threads": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def algorithm(self) -> PPOConfig | SACConfig:
+        """The options of the agent that learns."""
+        known = {"ppo": self.ppo, "sac": self.sac}
+        if self.agent not in known:
+            raise UnknownNameError("agent", self.agent, known)
+        return known[self.agent]  # type: ignore[return-value]
+
+    def check(self) -> None:
+        """Raises what is wrong with the options, before anything is written.
+
+        Raises:
+            ValueError: a budget that cannot be met.
+            UnknownNameError: a name that does not exist; the message says which do.
+            RunError: another run that is named has nothing to reuse.
+        """
+        _ = teachers[self.teacher], queries[self.query]
         if not self.loop.labels and self.reward_model is None and self.reuse_labels is None:
-            raise ValueError("`labels` must be at least 1 without a reward model or labels of another run, got 0")
+            raise ValueError("`labels` must be at least 1 without --reward-model or --reuse-labels, got 0")
+        plan(self.loop, self.algorithm.rollout(self.envs), self.envs)
+        if self.reuse_labels is not None:
+            Run.open(self.reuse_labels)
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and did between two rollouts."""
 
 
 class Training:
@@ -92,49 +126,188 @@ class Training:
     def __init__(self, config: TrainConfig, run: Run) -> None:
         torch.set_num_threads(1)  # more are slower for networks this small
         self.config, self.run = config, run
-        self.teacher, strategy = teachers[config.teacher](seed=config.seed), queries[config.query]()
         self.env = PreferenceReward(make_env(config), recorder=Recorder(config.loop.window))
         self.log = EpisodeLog(self.env, JUDGED)
         self.adapter = VectorAdapter(self.log)
-        self.agent = make_ppo(self.adapter, config.ppo, config.seed)
+        self.agent = make_agent(config, self.adapter, self.env)
         self.adapter.seed(config.seed * SEED_STRIDE)
         self.model = make_model(config, self.env)
         self.store = Store(run.database)
-        self.loop = PreferenceLoop(
+        self.loop = self._make_loop()
+        self.rows, self.last_row = 0, {}  # type: tuple[int, dict[str, Any]]
+        self.stop_requested = False
+        self.on_progress: Callable[[], None] = lambda: None
+        self._seconds, self._started = 0.0, time.monotonic()
+        self._saved, self._cost = time.monotonic(), 0.0
+
+    def _make_loop(self) -> PreferenceLoop:
+        config = self.config
+        return PreferenceLoop(
             self.agent,
             self.env,
             self.model,
-            self.teacher,
-            strategy,
+            teachers[config.teacher](seed=config.seed),
+            queries[config.query](),
             self.store,
             config.loop,
-            rollout=config.ppo.n_steps * config.envs,
+            rollout=config.algorithm.rollout(config.envs),
             seed=config.seed * SEED_STRIDE,
             name=config.query,
             fitted=config.reward_model is not None,
             on_rollout=self._after_rollout,
             on_session=self._after_session,
         )
-        self.seconds, self.rows = 0.0, 0
-        self._started = self._saved = time.monotonic()
-        self._last = (0, 0.0)
-        self.on_progress: Callable[[Training], None] = lambda training: None
 
     @classmethod
     def start(cls, config: TrainConfig) -> Training:
         """Makes a run folder and gets ready to train.
 
         Raises:
-            ValueError: for an option out of its range.
+            ValueError: for an option out of its range; also what `TrainConfig.check` raises.
             RunError: the folder exists, or cannot be written.
         """
-        check(config)
+        config.check()
+        if config.reward_model is not None:
+            config = like(config, Run.open(config.reward_model))
         run = Run.create(config.out or default_folder(config), to_json(config))
         training = cls(config, run)
-        training.adopt()
+        training._adopt()
+        training.agent.set_logger(make_logger(run.tensorboard))
         return training
 
-    def adopt(self) -> None:
+    @classmethod
+    def resume(cls, folder: Path) -> Training:
+        """Opens a run where its last checkpoint left it.
+
+        Raises:
+            RunError: there is no run, or it has no checkpoint, or it is damaged.
+        """
+        run = Run.open(folder)
+        source = run.last_checkpoint
+        training = cls(config_of(run), run)
+        training._restore(source)
+        training.agent.set_logger(make_logger(run.tensorboard, training.loop.steps))
+        return training
+
+    def train(self) -> None:
+        """Goes on to the end of the plan, and saves.
+
+        Raises:
+            Stopped: if `stop_requested` was set; the checkpoint is up to date.
+        """
+        self._started = self._saved = time.monotonic()
+        try:
+            self.loop.run()
+        finally:
+            # After an error the state may be between two steps: the last checkpoint is the one to go on from.
+            self.agent.logger.close()
+        self.save()
+
+    def close(self) -> None:
+        """Closes the store and the environments."""
+        self.store.close()
+        self.adapter.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.loop.session >= len(self.loop.plan)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, also those before the last interruption."""
+        return self._seconds + time.monotonic() - self._started
+
+    # In the course of training.
+
+    def _after_rollout(self) -> None:
+        self.on_progress()
+        if self.stop_requested:
+            self.save()
+            raise Stopped
+        if time.monotonic() - self._saved > max(CHECKPOINT_SECONDS, self._cost / CHECKPOINT_SHARE):
+            self.save()
+
+    def _after_session(self, report: Report) -> None:
+        row = self._row(report)
+        self.run.append(row)
+        self.rows, self.last_row = self.rows + 1, row
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                self.agent.logger.record(f"preferences/{name}", value)
+        self.agent.logger.dump(report.steps)
+        if report.session in stages(len(self.loop.plan)):
+            self._keep_stage(report)
+        self.on_progress()
+
+    def _row(self, report: Report) -> dict[str, Any]:
+        seconds, before = self.elapsed, self.last_row
+        speed = (report.steps - before.get("steps", 0)) / max(seconds - before.get("seconds", 0.0), 1e-9)
+        episodes = self.log.drain()
+        return {
+            "session": report.session,
+            "steps": report.steps,
+            "labels": report.labels,
+            "seconds": round(seconds, 3),
+            "steps_per_second": round(speed, 1),
+            "fit_seconds": round(report.fit_seconds, 4),
+            **{name: episodes[name] for name in (*JUDGED, "true_return", "learned_return")},
+            **{name: report.fit.get(name, float("nan")) for name in FIT},
+            "new_accuracy": report.new_accuracy,
+            "reward_correlation": report.reward_correlation,
+            "weight_decay": report.fit.get("weight_decay", float("nan")),
+            "teacher": self.config.teacher,
+        }
+
+    def _keep_stage(self, report: Report) -> None:
+        """Writes stages/NNNN.npz: one episode of the policy as it is now."""
+        episodes = play_out(self.agent, self.config.env_id, 1, STAGE_SEED)
+        flips = episodes.final().get("clean_backflips", np.zeros(1))[0]
+        try:
+            self.run.stages.mkdir(exist_ok=True)
+            path = self.run.stages / f"{report.session:04d}.npz"
+            np.savez(path, qpos=episodes.shown[:, 0], clean_backflips=flips, steps=report.steps)
+        except OSError as error:
+            logger.warning("An episode for the report could not be kept: %s", error)
+
+    # Checkpoints.
+
+    def save(self) -> None:
+        """Replaces the checkpoint by the present state; a full disk costs the new one, never the old."""
+        began = time.monotonic()
+        self.run.save(self._write)
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+
+    def _write(self, folder: Path) -> None:
+        checkpoint.save_agent(self.agent, folder / "agent.zip")
+        self.model.save(folder / "reward")
+        write_state(folder, "state", self._state())
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"loop": self.loop, "log": self.log, "recorder": self.env.recorder, "env": self.env.unwrapped}
+
+    def _state(self) -> dict[str, Any]:
+        state = {name: part.get_state() for name, part in self._parts.items()}
+        state |= {"agent": checkpoint.agent_state(self.agent), "adapter": checkpoint.adapter_state(self.adapter)}
+        state |= {"generators": checkpoint.generator_states()}
+        return state | {"rows": self.rows, "last_row": self.last_row, "seconds": self.elapsed}
+
+    def _restore(self, folder: Path) -> None:
+        state = read_state(folder, "state")
+        checkpoint.load_parameters(self.agent, folder / "agent.zip")
+        self.model.load(folder / "reward")
+        self.adapter.reset()
+        for name, part in self._parts.items():
+            part.set_state(state[name])
+        checkpoint.set_agent_state(self.agent, state["agent"])
+        checkpoint.set_adapter_state(self.adapter, state["adapter"])
+        self.rows, self.last_row, self._seconds = state["rows"], state["last_row"], state["seconds"]
+        self.run.keep_metrics(self.rows)
+        checkpoint.set_generator_states(state["generators"])
+
+    def _adopt(self) -> None:
         """Takes over labels and the reward model of other runs, if that was asked for."""
         if self.config.reuse_labels is not None:
             with Store(Run.open(self.config.reuse_labels).database, create=False) as other:
@@ -142,105 +315,38 @@ class Training:
         if self.config.reward_model is not None:
             self.model.load(Run.open(self.config.reward_model).last_checkpoint / "reward")
 
-    @classmethod
-    def resume(cls, folder: Path) -> Training:
-        """Opens a run where its last checkpoint left it."""
-        run = Run.open(folder)
-        training = cls(from_json(TrainConfig, run.options), run)
-        training.restore(run.last_checkpoint)
-        return training
 
-    def train(self) -> None:
-        """Goes on to the end of the loop, and saves."""
-        self._started = time.monotonic()
-        self.loop.run()
-        self.save()
-
-    # Reports.
-
-    def _after_rollout(self) -> None:
-        self.on_progress(self)
-
-    def _after_session(self, report: Report) -> None:
-        self.run.append(self._row(report))
-        self.rows += 1
-        self.on_progress(self)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training, also those before the last interruption."""
-        return self.seconds + time.monotonic() - self._started
-
-    def _row(self, report: Report) -> dict[str, Any]:
-        steps, seconds = self._last
-        self._last = (report.steps, self.elapsed)
-        speed = (report.steps - steps) / max(self.elapsed - seconds, 1e-9)
-        row = {"session": report.session, "steps": report.steps, "labels": report.labels}
-        row |= {"seconds": round(self.elapsed, 3), "steps_per_second": round(speed, 1)}
-        row |= {"fit_seconds": round(report.fit_seconds, 4)} | self.log.drain()
-        row |= {name: report.fit.get(name, float("nan")) for name in FIT}
-        return row | {
-            "new_accuracy": report.new_accuracy,
-            "reward_correlation": report.reward_correlation,
-            "teacher": self.config.teacher,
-        }
-
-    # Checkpoints.
-
-    def save(self) -> None:
-        """Replaces the checkpoint by the present state."""
-        self.run.save(self._write)
-
-    def _write(self, folder: Path) -> None:
-        save_agent(self.agent, folder / "agent.zip")
-        self.model.save(folder / "reward")
-        write_state(folder, "state", self._state())
-
-    def _state(self) -> dict[str, Any]:
-        parts = {"loop": self.loop, "log": self.log, "recorder": self.env.recorder, "env": self.env.unwrapped}
-        state = {name: part.get_state() for name, part in parts.items()}
-        state |= {"agent": agent_state(self.agent), "adapter": adapter_state(self.adapter)}
-        state |= {"generators": generator_states()}
-        return state | {"rows": self.rows, "seconds": self.elapsed, "last": list(self._last)}
-
-    def restore(self, folder: Path) -> None:
-        """Goes back to a checkpoint."""
-        state = read_state(folder, "state")
-        load_parameters(self.agent, folder / "agent.zip")
-        self.model.load(folder / "reward")
-        parts = {"loop": self.loop, "log": self.log, "recorder": self.env.recorder, "env": self.env.unwrapped}
-        self.adapter.reset()
-        for name, part in parts.items():
-            part.set_state(state[name])
-        set_agent_state(self.agent, state["agent"])
-        set_adapter_state(self.adapter, state["adapter"])
-        self.rows, self.seconds, self._last = state["rows"], state["seconds"], tuple(state["last"])
-        self.run.keep_metrics(self.rows)
-        set_generator_states(state["generators"])
+# The parts of a run, also for those who only look at it.
 
 
-FIT = (
-    "training_loss",
-    "validation_loss",
-    "training_accuracy",
-    "validation_accuracy",
-    "weight_decay",
-)
+def config_of(run: Run) -> TrainConfig:
+    """What a run was told to do.
+
+    Raises:
+        RunError: if the options cannot be understood.
+    """
+    try:
+        return from_json(TrainConfig, run.options)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise RunError(f"{run.config_path} is damaged: {error}") from error
 
 
-def check(config: TrainConfig) -> None:
-    """Raises what is wrong with the options, before anything is written."""
-    _ = teachers[config.teacher], queries[config.query]
-    plan(config.loop, config.ppo.n_steps * config.envs, config.envs)
-    for other in (config.reuse_labels, config.reward_model):
-        if other is not None:
-            _ = Run.open(other).last_checkpoint
+def load_agent(run: Run) -> BaseAlgorithm:
+    """The agent as the last checkpoint left it, to be looked at or to act; nothing in the run is changed."""
+    source, config = run.last_checkpoint, config_of(run)
+    env = PreferenceReward(make_env(config, 2))
+    config = replace(config, ppo=replace(config.ppo, batch_size=2 * config.ppo.n_steps))  # SB3 warns of larger ones
+    agent = make_agent(config, VectorAdapter(env), env)
+    checkpoint.load_parameters(agent, source / "agent.zip")
+    return agent
 
 
-def default_folder(config: TrainConfig) -> Path:
-    """A new folder under runs/, named by the time."""
-    name = config.env_id.rpartition("/")[2].partition("-")[0].lower()
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{config.seed}"
+def load_model(run: Run) -> RewardEnsemble:
+    """The reward model as the last checkpoint left it."""
+    config = config_of(run)
+    model = make_model(config, make_env(config, 1))
+    model.load(run.last_checkpoint / "reward")
+    return model
 
 
 def make_env(config: TrainConfig, num_envs: int | None = None) -> gym.vector.VectorEnv:
@@ -248,29 +354,33 @@ def make_env(config: TrainConfig, num_envs: int | None = None) -> gym.vector.Vec
     return gym.make_vec(config.env_id, num_envs=num_envs or config.envs, num_threads=config.num_threads)
 
 
+def make_agent(config: TrainConfig, adapter: VectorAdapter, source: PreferenceReward) -> BaseAlgorithm:
+    """The agent of a run, untrained."""
+    options = config.algorithm
+    if isinstance(options, SACConfig):
+        return make_sac(adapter, options, config.seed, source=source)
+    return make_ppo(adapter, options, config.seed)
+
+
 def make_model(config: TrainConfig, env: gym.vector.VectorEnv) -> RewardEnsemble:
     """The reward model of a run, before any fit."""
-    observations, actions = env.single_observation_space.shape, env.single_action_space.shape
-    assert observations is not None and actions is not None  # noqa: PT018
-    return RewardEnsemble(observations[0], actions[0], config.reward, config.seed)
+    widths = [space.shape[0] for space in (env.single_observation_space, env.single_action_space) if space.shape]
+    return RewardEnsemble(*widths, config.reward, config.seed)
 
 
-def to_json(config: Any) -> dict[str, Any]:
-    """A dataclass as JSON can hold it."""
-    return {k: to_json(v) if isinstance(v, dict) else str(v) if isinstance(v, Path) else v for k, v in _dict(config)}
+def like(config: TrainConfig, other: Run) -> TrainConfig:
+    """The options with a reward model of the other run's shape."""
+    given = config_of(other).reward
+    same = {name: getattr(given, name) for name in ("members", "hidden", "use_actions")}
+    return replace(config, reward=replace(config.reward, **same))
 
 
-def _dict(config: Any) -> Any:
-    return (config if isinstance(config, dict) else asdict(config)).items()
+def default_folder(config: TrainConfig) -> Path:
+    """A new folder under runs/, named by what is trained and the time."""
+    name = config.env_id.rpartition("/")[2].partition("-")[0].lower()
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-seed{config.seed}"
 
 
-def from_json(kind: type, values: dict[str, Any]) -> Any:
-    """The dataclass again; options that it does not know any more are left out."""
-    hints, known = get_type_hints(kind), {one.name for one in fields(kind)}
-    return kind(**{name: _value(hints[name], value) for name, value in values.items() if name in known})
-
-
-def _value(hint: Any, value: Any) -> Any:
-    if is_dataclass(hint):
-        return from_json(hint, value)  # type: ignore[arg-type]
-    return Path(value) if value is not None and "Path" in str(hint) else value
+def stages(sessions: int) -> set[int]:
+    """The sessions after which an episode is kept, evenly spread from the first to the last."""
+    return set(np.linspace(0, sessions - 1, STAGES).round().astype(int).tolist())

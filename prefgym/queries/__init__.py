@@ -73,7 +73,10 @@ class Candidates:
 
 
 class QueryStrategy(Protocol):
-    """Chooses the next queries, from its arguments alone: nothing is remembered between calls."""
+    """Chooses the next queries, from its arguments alone: nothing is remembered between calls.
+
+    A strategy with a true class attribute `remembers` is also shown the segments asked about before, and the answers.
+    """
 
     def choose(self, candidates: Candidates, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """`count` pairs of candidates [count, 2]: no segment with itself, and no pair twice in either order.

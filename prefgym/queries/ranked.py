@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class Ranked:
 
     newcomers: float = 0.5
     share: float = 0.25
+    remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_share("share", self.share)
