@@ -1,20 +1,23 @@
-"""Forward kinematics of a planar body, vectorised over any leading shape: what the judge, the painter and a web canvas share."""
+"""Forward kinematics of a planar body, vectorised over any leading shape; the judge and the painter share it."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import mujoco
 import numpy as np
 
 PLANE = [0, 2]  # the sagittal plane: x forward, z up
 ROOT_JOINTS = ("rootx", "rootz", "rooty")
+Term = tuple[int, int, slice, np.ndarray]
 
 
 class PlanarKinematics:
     """Where the capsules of a planar MuJoCo body are, from its joint positions alone.
 
-    The body hangs on the joints ``rootx`` and ``rootz`` (slides) and ``rooty`` (hinge), in this order and first; all others are
-    hinges about ±y. A capsule's end is then root + Σ over its chain of links, each turned by the link's absolute angle, so one
-    table of offsets per link gives every end of every capsule.
+    The body hangs on the joints ``rootx`` and ``rootz`` (slides) and ``rooty`` (hinge), in this order and first; all
+    others are hinges about ±y. A capsule's end is then root + Σ over its chain of links, each turned by the link's
+    absolute angle, so one table of offsets per link gives every end of every capsule.
 
     Args:
         model: the compiled MuJoCo model; its geoms on bodies must be capsules.
@@ -36,7 +39,8 @@ class PlanarKinematics:
         self._start = model.qpos0.copy()
         self._chains = [_chain(model, body) for body in range(model.nbody)]
         self._signs = np.array([model.jnt_axis[joint, 1] for joint in range(2, model.njnt)])
-        self._offsets = self._link_offsets(model, data, geoms)  # [L, 2C, 2]
+        self._terms = _terms(self._link_offsets(model, data, geoms))
+        self._parents = _parents(self._chains)
 
     def _link_offsets(self, model: mujoco.MjModel, data: mujoco.MjData, geoms: np.ndarray) -> np.ndarray:
         """Offset (x, z) that each link (hinge) adds to each capsule end [L, 2C, 2], at rest, plus the root's place."""
@@ -52,40 +56,58 @@ class PlanarKinematics:
                     offsets[joint - 2, 2 * number + end] = (there - here)[PLANE]
         return offsets
 
-    def _angles(self, qpos: np.ndarray) -> np.ndarray:
-        """Absolute angle of each link [..., L], positive tips forward (about +y)."""
-        turns = (qpos[..., 2:] - self._start[2:]) * self._signs
-        angles = np.empty_like(turns)
-        for chain in self._chains[1:]:
-            links = [joint - 2 for joint in chain]
-            if links:
-                angles[..., links[-1]] = turns[..., links[0]] + sum(turns[..., link] for link in links[1:])
-        return angles
-
     def capsules(self, qpos: np.ndarray) -> np.ndarray:
         """Ends of every capsule [..., C, 2, 2] as (x, z) in metres, from qpos [..., nq]."""
-        angles = self._angles(qpos)
-        ends = np.empty((*qpos.shape[:-1], self._offsets.shape[1], 2))
-        ends[..., 0] = (self._root[0] + qpos[..., 0] - self._start[0])[..., None]
-        ends[..., 1] = self._heights(qpos, np.sin(angles), np.cos(angles))
-        for link, offset in enumerate(self._offsets):
-            angle = angles[..., link, None]
-            ends[..., 0] += np.cos(angle) * offset[:, 0] + np.sin(angle) * offset[:, 1]
-        return ends.reshape(*qpos.shape[:-1], len(self.radii), 2, 2)
-
-    def _heights(self, qpos: np.ndarray, sines: np.ndarray, cosines: np.ndarray) -> np.ndarray:
-        heights = np.empty((*qpos.shape[:-1], self._offsets.shape[1]))
-        heights[...] = (self._root[1] + qpos[..., 1] - self._start[1])[..., None]
-        for link, offset in enumerate(self._offsets):  # a loop of products: a matrix product's rounding depends on the batch
-            heights += cosines[..., link, None] * offset[:, 1]
-            heights -= sines[..., link, None] * offset[:, 0]
-        return heights
+        moved = self._moved(qpos)
+        turns = self._turns(moved)
+        ends = np.stack([self._ends(axis, moved, turns) for axis in (0, 1)], axis=-1)
+        return ends.swapaxes(0, 1).reshape(*qpos.shape[:-1], len(self.radii), 2, 2)
 
     def clearances(self, qpos: np.ndarray) -> np.ndarray:
         """Height of each capsule's lowest point above the floor z = 0 [..., C] in metres, from qpos [..., nq]."""
-        angles = self._angles(qpos)
-        heights = self._heights(qpos, np.sin(angles), np.cos(angles))
-        return np.minimum(heights[..., ::2], heights[..., 1::2]) - self.radii
+        moved = self._moved(qpos)
+        heights = self._ends(1, moved, self._turns(moved))
+        lowest = np.minimum(heights[::2], heights[1::2])
+        lowest -= self.radii[:, None]
+        return np.moveaxis(lowest.reshape(-1, *qpos.shape[:-1]), 0, -1)
+
+    # Below, B is the size of the batch and the last axis: numpy is slow at short innermost axes.
+
+    def _moved(self, qpos: np.ndarray) -> np.ndarray:
+        """How far each joint is from where the model starts [nq, B]."""
+        return np.subtract(qpos.reshape(-1, len(self._start)).T, self._start[:, None], order="C")
+
+    def _turns(self, moved: np.ndarray) -> np.ndarray:
+        """Sines and cosines [2, L, B] of the links' absolute angles, positive tips forward (about +y)."""
+        angles = moved[2:] * self._signs[:, None]
+        for link, parent in self._parents.items():
+            angles[link] += angles[parent]
+        return np.stack([np.sin(angles), np.cos(angles)])
+
+    def _ends(self, axis: int, moved: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        """Where the capsules' ends are along x (axis 0) or z (axis 1) [2C, B]."""
+        places = np.repeat(self._root[axis] + moved[axis : axis + 1], 2 * len(self.radii), axis=0)
+        for part, link, ends, lengths in self._terms[axis]:  # not a matrix product: its rounding depends on B
+            places[ends] += lengths * turns[part, link]
+        return places
+
+
+def _terms(offsets: np.ndarray) -> tuple[list[Term], list[Term]]:
+    """The sums over sines (0) and cosines (1) of the links that turn offsets [L, 2C, 2] about +y, for x and for z."""
+    terms: tuple[list[Term], list[Term]] = ([], [])
+    for link, (across, up) in enumerate(offsets.transpose(0, 2, 1)):
+        for axis, part, lengths in ((0, 1, across), (0, 0, up), (1, 1, up), (1, 0, -across)):
+            moved = np.flatnonzero(lengths)
+            if len(moved):
+                ends = slice(int(moved[0]), int(moved[-1]) + 1)
+                terms[axis].append((part, link, ends, lengths[ends, None]))
+    return terms
+
+
+def _parents(chains: list[list[int]]) -> dict[int, int]:
+    """The link that each link but the root hangs on, parents first."""
+    pairs = {child - 2: parent - 2 for chain in chains for parent, child in pairwise(chain)}
+    return dict(sorted(pairs.items()))
 
 
 def _check_planar(model: mujoco.MjModel) -> None:

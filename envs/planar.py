@@ -5,9 +5,8 @@ The vector environment is the implementation; `PlanarEnv`, the single environmen
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,18 +14,22 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import mujoco
 import numpy as np
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from mujoco.batch import Batch, SimulationError
 
 from prefgym.envs.kinematics import PlanarKinematics
+from prefgym.envs.physics import Physics
 from prefgym.registry import UnknownNameError
 
-logger = logging.getLogger(__name__)
-
 ASSETS = Path(__file__).parent / "assets"
-STATE_FIELDS = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl")
 RENDER_MODES = ("human", "rgb_array")
+RENDERERS = ("painter", "mujoco")
+OPTIONS = ("stagger",)
+
+HEIGHTS = (-1.0, 5.0)  # metres; observations of heights and clearances are clipped to it
+ANGLES = (-np.pi, np.pi)  # radians; joints
+SPEEDS = (-25.0, 25.0)  # m/s and rad/s
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +52,42 @@ class Motion:
 class PlanarVectorEnv(VectorEnv):
     """N planar bodies stepped as one batch, with a fixed horizon and a judge.
 
-    A task sets the class attributes and writes three methods: `_observe`, `_judge_reset` and `_judge`. Episodes never
-    terminate; all truncate after `horizon` steps and start again within the same step (`AutoresetMode.SAME_STEP`: the last
-    observation is in ``info["final_obs"]``, its info in ``info["final_info"]``).
+    A task sets the class attributes and writes two methods, `_judge_reset` and `_judge`. Episodes never terminate; all
+    truncate after `horizon` steps and start again within the same step (`AutoresetMode.SAME_STEP`: the last observation
+    is in ``info["final_obs"]``, its info in ``info["final_info"]``, whose masks say where an episode ended).
+
+    ## Observations
+    For a body of J joints (beside the root's three) and C capsules, 6 + 2 J + C numbers, float32, clipped to:
+
+    | Num | Observation | Min | Max | Unit |
+    | --- | --- | --- | --- | --- |
+    | 0 | sine of the torso's angle (positive tips forward) | -1 | 1 | |
+    | 1 | cosine of the torso's angle | -1 | 1 | |
+    | 2 | height of the torso (rootz) | -1 | 5 | m |
+    | 3 … 2 + J | angles of the joints | -π | π | rad |
+    | 3 + J | velocity of the torso along x (forward) | -25 | 25 | m/s |
+    | 4 + J | velocity of the torso along z (up) | -25 | 25 | m/s |
+    | 5 + J | angular velocity of the torso | -25 | 25 | rad/s |
+    | 6 + J … 5 + 2 J | angular velocities of the joints | -25 | 25 | rad/s |
+    | 6 + 2 J … 5 + 2 J + C | clearance of each capsule's lowest point above the floor | -1 | 5 | m |
+
+    The place along x is not observed, nor how often the torso has turned, nor the time.
+
+    ## Info
+    What the judge says, as arrays [N] (zeros after a reset); `shown` [N, nq], the positions that clips are drawn from;
+    `diverged` [N], how often each simulation has blown up so far: its episode is truncated and a new one begins.
 
     Args:
         num_envs: how many bodies, N.
         reward: name of the reward to return, one of `rewards`; the judge's own is always in ``info["true_reward"]``.
         num_threads: threads that simulate; results do not depend on it.
-        render_mode: "human" (a window), "rgb_array" or None.
+        render_mode: "human" (a window that shows the first body), "rgb_array" or None.
         renderer: "painter" (capsules by pygame, no OpenGL) or "mujoco" (MuJoCo's own).
         size: width and height of the picture, pixels.
 
     Raises:
         ValueError: for an argument out of range; the message names it, its rule and its value.
-        UnknownNameError: for an unknown reward.
+        UnknownNameError: for an unknown reward, renderer or option of `reset`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -90,35 +114,37 @@ class PlanarVectorEnv(VectorEnv):
         size: tuple[int, int] = (480, 360),
     ) -> None:
         self.num_envs = _at_least("num_envs", num_envs, 1)
-        self.reward_name = next(iter(self.rewards)) if reward is None else reward
-        if self.reward_name not in self.rewards:
-            raise UnknownNameError("reward", self.reward_name, self.rewards)
+        self.reward_name = next(iter(self.rewards)) if reward is None else _known("reward", reward, self.rewards)
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise ValueError(f"`render_mode` must be None or one of {RENDER_MODES}, got {render_mode!r}")
         self.render_mode = render_mode
-        self._picture = {"renderer": renderer, "size": size}
+        self._renderer, self._size = _known("renderer", renderer, RENDERERS), _pixels(size)
         self._view: Any = None
         self._build(_at_least("num_threads", num_threads, 1))
         self._set_spaces()
+        self._unjudged = self._judge_nothing()
 
     def _build(self, num_threads: int) -> None:
         self.model = self._compile()
         self.kinematics = PlanarKinematics(self.model)
         self._is_foot = np.isin(self.kinematics.names, self.feet)
-        self._batch = Batch(self.model, self.num_envs, num_threads)
-        self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        self._physics = Physics(self.model, self.num_envs, num_threads)
+        self._qpos, self._qvel = self._physics.qpos, self._physics.qvel
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
-        self._diverged = np.zeros(self.num_envs, dtype=np.int64)
         self._everyone = np.ones(self.num_envs, dtype=bool)
+        self._everyone.flags.writeable = False  # it is every info's mask
         self._generators: list[np.random.Generator] = []
+        self._started = False
 
     def _compile(self) -> mujoco.MjModel:
         """Compile the task's model; override it to change what the file says."""
         return mujoco.MjModel.from_xml_path(str(self.asset))
 
     def _set_spaces(self) -> None:
-        width = self._observe(np.zeros((1, self.model.nq)), np.zeros((1, self.model.nv))).shape[1]
-        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
+        joints, capsules = self.model.nq - 3, len(self.kinematics.names)
+        bounds = [(-1.0, 1.0)] * 2 + [HEIGHTS] + [ANGLES] * joints + [SPEEDS] * self.model.nv + [HEIGHTS] * capsules
+        self._low, self._high = np.array(bounds, dtype=np.float32).T
+        self.single_observation_space = gym.spaces.Box(self._low, self._high, dtype=np.float32)
         low, high = self.model.actuator_ctrlrange.T.astype(np.float32)
         self.single_action_space = gym.spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -127,27 +153,40 @@ class PlanarVectorEnv(VectorEnv):
     # What a task writes.
 
     @abstractmethod
-    def _observe(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
-        """Observations [n, O] float32 of n bodies."""
-
-    @abstractmethod
     def _judge_reset(self, mask: np.ndarray) -> None:
-        """Begin the judging of the episodes that just began, mask [N]."""
+        """Begin the judging of episodes that just began, mask [N]; the arrays of `judge_fields` exist from then on."""
 
     @abstractmethod
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
         """Judge one control step; returns the info's arrays [N], "true_reward" among them."""
+
+    def caption(self, number: int) -> dict[str, Any]:
+        """What a picture of body `number` says beside the time: keyword arguments of `Painter.paint`."""
+        return {}
 
     # Gymnasium's API.
 
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start every episode anew; with a seed, environment i draws from ``seed + i`` as in Gymnasium's vector envs."""
-        if seed is not None or not self._generators:
-            self._generators = [np.random.default_rng(one) for one in self._seeds(seed)]
+        """Start every episode anew.
+
+        Args:
+            seed: environment i draws from ``seed + i``, as in Gymnasium's vector envs; or one seed for each.
+            options: ``{"stagger": True}`` shortens the first episode of each environment by a number of steps that it
+                draws, so that episodes end at different times from then on.
+
+        Raises:
+            ValueError: for a list of seeds of another length.
+            UnknownNameError: for an unknown option.
+        """
+        settings = {_known("option", name, OPTIONS): value for name, value in (options or {}).items()}
+        self._seed(seed)
         self._begin(self._everyone)
-        return self._observe(self._qpos, self._qvel), self._info({})
+        if settings.get("stagger"):
+            self._elapsed[:] = [generator.integers(self.horizon) for generator in self._generators]
+        self._started = True
+        return self._observe_now(self._everyone), self._info(self._unjudged)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every body by one control step of `substeps` physics steps.
@@ -156,25 +195,10 @@ class PlanarVectorEnv(VectorEnv):
             ValueError: for actions of a wrong shape, out of bounds or NaN.
             gymnasium.error.ResetNeeded: before the first reset.
         """
-        actions = self._checked(actions)
-        self._ctrl[:] = actions
-        qpos, failed = self._simulate()
-        motion = Motion(qpos, self._qvel, self.kinematics.clearances(qpos), actions)
-        judged = self._judge(motion)
-        chosen = self.rewards[self.reward_name]
-        rewards = judged["true_reward"] if chosen is None else chosen(motion)
-        observations, info = self._observe(self._qpos, self._qvel), self._info(judged)
-        self._elapsed += 1
-        truncations = (self._elapsed >= self.horizon) | failed
+        observations, rewards, truncations, info = self._advance(actions)
         if truncations.any():
-            observations, info = self._autoreset(truncations, observations, info)
-        return observations, rewards.copy(), np.zeros(self.num_envs, dtype=bool), truncations, info
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """Close the window, if one is open."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+            info = self._autoreset(truncations, observations, info)
+        return observations, rewards, np.zeros(self.num_envs, dtype=bool), truncations, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
         """Pictures of all bodies [H, W, 3] uint8 for "rgb_array"; "human" shows the first body in a window."""
@@ -184,61 +208,116 @@ class PlanarVectorEnv(VectorEnv):
         if self._view is None:
             from prefgym.envs.view import make_view
 
-            self._view = make_view(self, human=self.render_mode == "human", **self._picture)
+            self._view = make_view(self, self._renderer, self._size)
         if self.render_mode == "human":
             self._view.show(0)
             return None
         return tuple(self._view.frame(number) for number in range(self.num_envs))
 
-    # State, so that a run can be resumed and a moment be tried twice.
+    def pose(self, number: int) -> tuple[np.ndarray, float]:
+        """Joint positions [nq] of body `number`, and the seconds since its episode began."""
+        return self._qpos[number].copy(), float(self._elapsed[number]) / self.metadata["render_fps"]
 
-    def get_state(self) -> dict[str, Any]:
-        """All that the next steps depend on: physics, judge, clocks and random generators, as copies."""
-        state = {f"physics/{name}": np.array(self._batch.bind(name)) for name in STATE_FIELDS}
-        state |= {f"judge/{name}": getattr(self, f"_{name}").copy() for name in self.judge_fields}
-        state |= {"elapsed": self._elapsed.copy(), "diverged": self._diverged.copy()}
-        return state | {"generators": [generator.bit_generator.state for generator in self._generators]}
-
-    def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to a state from `get_state` of an environment of the same size; returns the observations [N, O]."""
-        if len(state["elapsed"]) != self.num_envs:
-            raise ValueError(f"`state` must be of {self.num_envs} environments, got {len(state['elapsed'])}")
-        for name in STATE_FIELDS:
-            self._batch.bind(name)[...] = state[f"physics/{name}"]
-        for name in self.judge_fields:
-            getattr(self, f"_{name}")[...] = state[f"judge/{name}"]
-        self._elapsed[:], self._diverged[:] = state["elapsed"], state["diverged"]
-        self._generators = [np.random.default_rng(0) for _ in state["generators"]]
-        for generator, saved in zip(self._generators, state["generators"], strict=True):
-            generator.bit_generator.state = saved
-        return self._observe(self._qpos, self._qvel)
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the window, if one is open."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
 
     @property
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of each environment."""
         return tuple(self._generators)
 
+    # State, so that a run can be resumed and a moment be tried twice.
+
+    def get_state(self) -> dict[str, Any]:
+        """All that the next steps depend on: physics, judge, clocks and random generators.
+
+        Returns:
+            Copies of arrays, and the generators' states as a list of dicts that JSON can hold.
+        """
+        state: dict[str, Any] = {f"physics/{name}": array for name, array in self._physics.get_state().items()}
+        state |= {f"judge/{name}": getattr(self, f"_{name}").copy() for name in self.judge_fields}
+        generators = [generator.bit_generator.state for generator in self._generators]
+        return state | {"elapsed": self._elapsed.copy(), "started": self._started, "generators": generators}
+
+    def set_state(self, state: dict[str, Any]) -> np.ndarray:
+        """Go back to a state from `get_state`; returns the observations [N, O].
+
+        Raises:
+            ValueError: for a state of another number of environments, or of another body.
+        """
+        if state["physics/qpos"].shape != self._qpos.shape:
+            raise ValueError(f"`state` must have qpos of shape {self._qpos.shape}, got {state['physics/qpos'].shape}")
+        self._physics.set_state({name: state[f"physics/{name}"] for name in self._physics.get_state()})
+        for name in self.judge_fields:
+            getattr(self, f"_{name}")[...] = state[f"judge/{name}"]
+        self._elapsed[:], self._started = state["elapsed"], bool(state["started"])
+        if not self._generators:
+            self._seed(None)
+        for generator, saved in zip(self._generators, state["generators"], strict=False):  # none before the first reset
+            generator.bit_generator.state = saved
+        self._forget(self._everyone)
+        return self._observe_now(self._everyone)
+
     # The parts of a step.
 
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step without any reset: observations [N, O], rewards [N], truncations [N] and the info."""
+        actions = self._checked(actions)
+        qpos, failed = self._physics.step(actions, self.substeps)
+        motion = Motion(qpos, self._qvel, self.kinematics.clearances(qpos), actions)
+        judged = {name: values.copy() for name, values in self._judge(motion).items()}
+        chosen = self.rewards[self.reward_name]
+        rewards = judged["true_reward"].copy() if chosen is None else chosen(motion)
+        if failed.any():
+            rewards[failed] = judged["true_reward"][failed] = 0.0
+        self._elapsed += 1
+        observations = self._observe(self._qpos, self._qvel, motion.clearances[:, -1])
+        return observations, rewards, (self._elapsed >= self.horizon) | failed, self._info(judged)
+
+    def _autoreset(self, mask: np.ndarray, observations: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
+        """Begin the episodes of the mask anew, writing their observations into `observations`; returns the info."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for number in np.flatnonzero(mask):
+            final_obs[number] = observations[number].copy()
+        final = {name: (mask if name.startswith("_") else values) for name, values in info.items()}
+        self._begin(mask)
+        observations[mask] = self._observe_now(mask)
+        fresh = self._info({name: np.where(mask, 0, info[name]) for name in self._unjudged})
+        return fresh | {"final_obs": final_obs, "_final_obs": mask, "final_info": final, "_final_info": mask}
+
+    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+        """Give every environment a generator; None keeps the one that it has."""
         if seed is None or isinstance(seed, int | np.integer):
-            return [None if seed is None else int(seed) + number for number in range(self.num_envs)]
+            seed = [None if seed is None else int(seed) + number for number in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` must be an int or a list of {self.num_envs}, got a list of {len(seed)}")
-        return seed
+        old = self._generators or [None] * self.num_envs
+        self._generators = [
+            np_random(number)[0] if generator is None or number is not None else generator
+            for generator, number in zip(old, seed, strict=True)
+        ]
 
     def _begin(self, mask: np.ndarray) -> None:
         """Put the bodies of the mask at rest, with a little noise on positions and velocities."""
         ids = np.flatnonzero(mask)
-        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._physics.reset(ids)
         draws = np.array([self._generators[i].uniform(-1, 1, self.model.nq + self.model.nv) for i in ids])
         self._qpos[ids] += self.reset_noise * draws[:, : self.model.nq]
         self._qvel[ids] += self.reset_noise * draws[:, self.model.nq :]
         self._elapsed[ids] = 0
         self._judge_reset(mask)
+        self._forget(mask)
+
+    def _forget(self, mask: np.ndarray) -> None:
+        """What was drawn so far of the bodies of the mask has nothing to do with what comes."""
+        if self._view is not None:
+            self._view.restart(np.flatnonzero(mask))
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
-        if not self._generators:
+        if not self._started:
             raise gym.error.ResetNeeded("call reset() before step()")
         actions = np.asarray(actions, dtype=np.float64)
         if actions.shape != self.action_space.shape:
@@ -253,51 +332,41 @@ class PlanarVectorEnv(VectorEnv):
             )
         return actions
 
-    def _simulate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Step the physics; returns qpos [N, S, nq] and which simulations diverged [N] (they stand where they were)."""
-        before = self._batch.state.copy()
-        raised = np.zeros(self.num_envs, dtype=bool)
-        warned = self._warnings()
-        try:
-            qpos = self._batch.rollout(self.substeps)["qpos"]
-        except SimulationError as error:
-            raised[error.ids] = True
-            qpos = np.repeat(self._qpos[:, None], self.substeps, axis=1)
-        raised |= (self._warnings() > warned) | ~np.isfinite(self._batch.state).all(axis=1)
-        if raised.any():
-            self._batch.state[raised] = before[raised]
-            qpos[raised] = self._qpos[raised, None]
-            self._diverged += raised
-            logger.warning("The simulation diverged in environments %s: their episodes end here", np.flatnonzero(raised))
-        return qpos, raised
+    def _judge_nothing(self) -> dict[str, np.ndarray]:
+        """What the judge says, all zeros: the info of a reset."""
+        qpos = np.repeat(self._qpos[:, None], self.substeps, axis=1)
+        motion = Motion(qpos, self._qvel, self.kinematics.clearances(qpos), np.zeros(self.action_space.shape))  # type: ignore[arg-type]
+        self._judge_reset(self._everyone)
+        return {name: np.zeros_like(values) for name, values in self._judge(motion).items()}
 
-    def _warnings(self) -> np.ndarray:
-        """MuJoCo's warnings so far [N]; one more means that it found the state bad."""
-        return self._batch.warning.reshape(self.num_envs, -1).sum(axis=1)
+    def _observe(self, qpos: np.ndarray, qvel: np.ndarray, clearances: np.ndarray) -> np.ndarray:
+        """Observations [n, O] float32 of n bodies, by the table above."""
+        joints, capsules = qpos.shape[1] - 3, clearances.shape[1]
+        angle = np.ascontiguousarray(qpos[:, 2])  # sines of a strided array may differ in the last bit
+        observations = np.empty((len(qpos), len(self._low)), dtype=np.float32)
+        observations[:, 0], observations[:, 1], observations[:, 2] = np.sin(angle), np.cos(angle), qpos[:, 1]
+        observations[:, 3 : 3 + joints] = qpos[:, 3:]
+        observations[:, 3 + joints : -capsules] = qvel
+        observations[:, -capsules:] = clearances
+        return np.clip(observations, self._low, self._high, out=observations)
+
+    def _observe_now(self, mask: np.ndarray) -> np.ndarray:
+        """Observations [n, O] of the bodies of the mask as they are."""
+        qpos = self._qpos[mask]
+        return self._observe(qpos, self._qvel[mask], self.kinematics.clearances(qpos))
 
     def _info(self, judged: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The info as Gymnasium's vector envs give it, each key with its mask; "shown" is what clips are drawn from."""
-        info = {"shown": self._qpos.astype(np.float32), "diverged": self._diverged.copy()}
+        """The info as Gymnasium's vector envs give it, each key with its mask."""
+        info = {"shown": self._qpos.astype(np.float32), "diverged": self._physics.diverged.copy()}
         info |= {name: values.copy() for name, values in judged.items()}
         return info | {f"_{name}": self._everyone for name in info}
-
-    def _autoreset(
-        self, mask: np.ndarray, observations: np.ndarray, info: dict[str, Any]
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for number in np.flatnonzero(mask):
-            final_obs[number] = observations[number].copy()
-        final = {name: (mask if name.startswith("_") else values) for name, values in info.items()}
-        self._begin(mask)
-        fresh = info | {"shown": self._qpos.astype(np.float32)}
-        fresh |= {"final_obs": final_obs, "_final_obs": mask, "final_info": final, "_final_info": mask}
-        return self._observe(self._qpos, self._qvel), fresh
 
 
 class PlanarEnv(gym.Env):
     """One planar body: a batch of one behind Gymnasium's single-environment API.
 
-    Takes the arguments of its `vector_class` but `num_envs`. It does not reset by itself: after ``truncated`` call `reset`.
+    Takes the arguments of its `vector_class` but `num_envs`; observations and info are the same, for one body. It does
+    not reset by itself: after ``truncated`` call `reset`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 50}  # type: ignore[misc]
@@ -313,24 +382,21 @@ class PlanarEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode."""
+        """Start an episode; `options` as `PlanarVectorEnv.reset` takes them."""
         super().reset(seed=seed)
+        self.vector._generators = [self.np_random]
         self._over = False
-        if seed is None and not self.vector._generators:
-            seed = int(self.np_random.integers(2**31))
-        observations, info = self.vector.reset(seed=seed, options=options)
+        observations, info = self.vector.reset(options=options)
         if self.render_mode == "human":
             self.render()
         return observations[0], _first(info)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
-        """Advance by one control step; the error of a wrong action is the vector environment's."""
+        """Advance by one control step; the errors of a wrong action are the vector environment's."""
         if self._over:
             raise gym.error.ResetNeeded("the episode is over (truncated): call reset() before step()")
-        observations, rewards, _, truncations, info = self.vector.step(np.asarray(action)[None])
+        observations, rewards, truncations, info = self.vector._advance(np.asarray(action)[None])
         self._over = bool(truncations[0])
-        if self._over:
-            observations, info = info["final_obs"], info["final_info"]
         if self.render_mode == "human":
             self.render()
         return observations[0], float(rewards[0]), False, self._over, _first(info)
@@ -350,13 +416,26 @@ class PlanarEnv(gym.Env):
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
         """See `PlanarVectorEnv.set_state`; returns the observation [O]."""
-        self._over = state["over"]
+        self._over = bool(state["over"])
+        self.vector._generators = [self.np_random]
         return self.vector.set_state(state)[0]
 
 
 def _first(info: dict[str, Any]) -> dict[str, Any]:
     """The info of a batch's only environment."""
     return {name: values[0] for name, values in info.items() if not name.startswith("_")}
+
+
+def _known(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    if name not in known:
+        raise UnknownNameError(kind, name, dict.fromkeys(known))
+    return name
+
+
+def _pixels(size: tuple[int, int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < 16:
+        raise ValueError(f"`size` must be a width and a height of at least 16 pixels, got {size!r}")
+    return int(size[0]), int(size[1])
 
 
 def _at_least(name: str, value: int, least: int) -> int:

@@ -62,7 +62,7 @@ def show(
     step = play if callable(play) else iter(play).__next__
     player = Player(step, kinematics, restart=restart, rate=rate, speed=speed)
     try:
-        screen = _open(size)
+        screen = open_window(size)
         pygame.display.set_caption(title)
         clock = pygame.time.Clock()
         while player.running:
@@ -75,7 +75,12 @@ def show(
         pygame.display.quit()
 
 
-def _open(size: tuple[int, int]) -> pygame.Surface:
+def open_window(size: tuple[int, int]) -> pygame.Surface:
+    """Open pygame's window.
+
+    Raises:
+        RuntimeError: there is no display to open it on.
+    """
     try:
         pygame.display.init()
         driver = pygame.display.get_driver()
