@@ -1,0 +1,64 @@
+"""The report of a run: one HTML file that needs no network, no script and nothing beside it.
+
+`summary` reads the run folder, `pictures` paints and `plots` draws; `opening`, `evidence`, `clips`, `teacher` and
+`settings` are the parts of the page, from its top to its end.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from string import Template
+
+from prefgym.runs import Run
+from prefgym.scripts.bodies import Body
+from prefgym.scripts.report.clips import stages, surprises
+from prefgym.scripts.report.evidence import learning, reward_model
+from prefgym.scripts.report.opening import headline, opening
+from prefgym.scripts.report.settings import settings
+from prefgym.scripts.report.summary import Summary
+from prefgym.scripts.report.teacher import teacher
+
+REPORT = "report.html"
+
+
+def write_report(run: Run | str | PathLike[str]) -> Path:
+    """Write report.html into a run folder, whatever state the run is in.
+
+    Args:
+        run: a run, or its folder.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        RunError: the folder holds no run.
+        OSError: the report cannot be written; an older one is kept.
+    """
+    summary = Summary.read(run.folder if isinstance(run, Run) else Path(run))
+    path = summary.folder / REPORT
+    draft = path.with_suffix(".html.new")
+    try:
+        draft.write_text(page(summary), encoding="utf-8")
+        draft.replace(path)  # a report is whole or not there
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def page(summary: Summary) -> str:
+    """The report as HTML."""
+    body = Body.of(summary.env_id)
+    title = headline(summary, _seconds(summary, body))
+    parts = [opening(summary, title), learning(summary), stages(summary, body), reward_model(summary)]
+    parts += [surprises(summary, body), teacher(summary), settings(summary)]
+    shell, style = (files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css"))
+    text = "\n".join(filter(None, parts))
+    return Template(shell).substitute(title=escape(f"{title} · prefgym"), style=style, body=text)
+
+
+def _seconds(summary: Summary, body: Body | None) -> float | None:
+    """How long an episode is, if one was recorded."""
+    return max((len(stage.qpos) / body.rate for stage in summary.stages), default=None) if body else None
