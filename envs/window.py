@@ -22,6 +22,10 @@ UNSEEN = ("offscreen", "dummy")  # video drivers of SDL that open no window
 BACKLOG = 4  # steps made up for per picture; a step slower than real time slows the robot, never the keys
 
 
+class WindowError(RuntimeError):
+    """No window can be opened; the message says why and what to do."""
+
+
 class Moment(NamedTuple):
     """One step of what is played: the pose [nq], its learned reward, and what is written over the picture."""
 
@@ -57,7 +61,7 @@ def show(
         speed: 1 is real time.
 
     Raises:
-        RuntimeError: there is no display to open a window on.
+        WindowError: there is no display to open a window on.
     """
     step = play if callable(play) else iter(play).__next__
     player = Player(step, kinematics, restart=restart, rate=rate, speed=speed)
@@ -85,10 +89,10 @@ def open_window(size: tuple[int, int]) -> pygame.Surface:
         pygame.display.init()
         driver = pygame.display.get_driver()
         if driver in UNSEEN and "SDL_VIDEODRIVER" not in os.environ:  # SDL falls back to it silently
-            raise RuntimeError("no window can be opened: there is no display; write_animation makes a file instead")
+            raise WindowError("no window can be opened: there is no display; write_animation makes a file instead")
         return pygame.display.set_mode(size, pygame.RESIZABLE)
     except pygame.error as error:
-        raise RuntimeError(f"no window can be opened ({error}); write_animation makes a file instead") from error
+        raise WindowError(f"no window can be opened ({error}); write_animation makes a file instead") from error
 
 
 class Player:

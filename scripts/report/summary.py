@@ -19,10 +19,9 @@ import numpy as np
 from PIL import Image
 
 from prefgym.comparisons import Comparison
-from prefgym.runs import Run
+from prefgym.runs import EVALUATION, Run
 from prefgym.store import Store, StoreError
 
-EVALUATION = "evaluation.json"
 ANIMATIONS = ("policy.webp", "policy.gif")
 LARGEST = 2_000_000  # bytes of an animation that is put into the page
 LEAST = 0.1  # nats: what counts as a surprise
