@@ -1,4 +1,4 @@
-"""What an SB3 algorithm and its adapter need to go on bit for bit, beside SB3's own zip; nothing is unpickled."""
+"""What an SB3 algorithm needs to go on bit for bit, beside SB3's own zip; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prefgym.agents.relabel import RelabellingReplayBuffer
-from prefgym.agents.vec_env import VectorAdapter
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_num_timesteps_at_start", "_current_progress_remaining")
 ARRAYS = ("_last_obs", "_last_episode_starts")
@@ -54,17 +53,6 @@ def set_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
 def _variables(agent: BaseAlgorithm) -> dict[str, np.ndarray]:
     """Tensors outside the networks, which SB3's zip has but `set_parameters` leaves: SAC's entropy coefficient."""
     return {name: getattr(agent, name).detach().numpy().copy() for name in agent._get_torch_save_params()[1]}
-
-
-def adapter_state(adapter: VectorAdapter) -> dict[str, Any]:
-    """The adapter's sums over the unfinished episodes."""
-    return {"returns": adapter._returns.copy(), "lengths": adapter._lengths.copy()}
-
-
-def set_adapter_state(adapter: VectorAdapter, state: dict[str, Any]) -> None:
-    """Go back to a state from `adapter_state`."""
-    adapter._returns[:], adapter._lengths[:] = state["returns"], state["lengths"]
-    adapter._reset_seeds()
 
 
 def generator_states() -> dict[str, Any]:

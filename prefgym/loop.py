@@ -70,8 +70,8 @@ class Agent(Protocol):
 class RewardModel(Protocol):
     """What the loop asks of a reward model; see `prefgym.rewards.ensemble.RewardEnsemble`."""
 
-    def __call__(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Rewards [N]."""
+    def __call__(self, *inputs: Any) -> Any:
+        """Rewards [N] for observations [N, O] and actions [N, A]."""
         ...
 
     def returns(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -199,7 +199,7 @@ def write_state(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     """Writes nested dicts and lists of numbers, strings and arrays as `name`.json and, for the arrays, `name`.npz."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, arrays))
-    np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
     (folder / f"{name}.json").write_text(text)
 
 

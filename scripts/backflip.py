@@ -123,10 +123,10 @@ def _report(run: Run) -> list[Path]:
 def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> None:
     flips = figures.get("clean_backflips", figures["true_return"])
     console = Console(highlight=False, soft_wrap=True)
-    speed = training.loop.steps / max(training.elapsed, 1e-9)
+    loop, seconds = training.loop, training.elapsed
     console.print(
         f"[bold green]{flips['mean']:.2f} ± {flips['std']:.2f} clean backflips[/] in 4 s, mean of {EPISODES} episodes, "
-        f"from {training.loop.asked} comparisons; {training.loop.steps:,} steps in {training.elapsed:.0f} s ({speed:,.0f}/s)"
+        f"from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({loop.steps / seconds:,.0f}/s)"
     )
     for path in written:
         console.print(f"  {path}")

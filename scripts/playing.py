@@ -45,7 +45,7 @@ def play_out(agent: BaseAlgorithm, env_id: str, count: int, seed: int, *, determ
     lengths, rows = np.zeros(count, dtype=np.int64), []
     running = np.ones(count, dtype=bool)
     while running.any():
-        actions, _ = agent.predict(observations, deterministic=deterministic)  # type: ignore[arg-type]
+        actions, _ = agent.predict(observations, deterministic=deterministic)
         observations, _, terminations, truncations, info = env.step(actions)
         lengths += running
         dones = terminations | truncations

@@ -286,12 +286,12 @@ class Training:
 
     @property
     def _parts(self) -> dict[str, Any]:
-        return {"loop": self.loop, "log": self.log, "recorder": self.env.recorder, "env": self.env.unwrapped}
+        parts = {"loop": self.loop, "log": self.log, "adapter": self.adapter}
+        return parts | {"recorder": self.env.recorder, "env": self.env.unwrapped}
 
     def _state(self) -> dict[str, Any]:
         state = {name: part.get_state() for name, part in self._parts.items()}
-        state |= {"agent": checkpoint.agent_state(self.agent), "adapter": checkpoint.adapter_state(self.adapter)}
-        state |= {"generators": checkpoint.generator_states()}
+        state |= {"agent": checkpoint.agent_state(self.agent), "generators": checkpoint.generator_states()}
         return state | {"rows": self.rows, "last_row": self.last_row, "seconds": self.elapsed}
 
     def _restore(self, folder: Path) -> None:
@@ -302,7 +302,6 @@ class Training:
         for name, part in self._parts.items():
             part.set_state(state[name])
         checkpoint.set_agent_state(self.agent, state["agent"])
-        checkpoint.set_adapter_state(self.adapter, state["adapter"])
         self.rows, self.last_row, self._seconds = state["rows"], state["last_row"], state["seconds"]
         self.run.keep_metrics(self.rows)
         checkpoint.set_generator_states(state["generators"])
@@ -364,8 +363,8 @@ def make_agent(config: TrainConfig, adapter: VectorAdapter, source: PreferenceRe
 
 def make_model(config: TrainConfig, env: gym.vector.VectorEnv) -> RewardEnsemble:
     """The reward model of a run, before any fit."""
-    widths = [space.shape[0] for space in (env.single_observation_space, env.single_action_space) if space.shape]
-    return RewardEnsemble(*widths, config.reward, config.seed)
+    observations, actions = env.single_observation_space.shape or (0,), env.single_action_space.shape or (0,)
+    return RewardEnsemble(observations[0], actions[0], config.reward, config.seed)
 
 
 def like(config: TrainConfig, other: Run) -> TrainConfig:
