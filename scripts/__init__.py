@@ -16,6 +16,7 @@ verbs = Registry(
         "play": "prefgym.scripts.play:main",
         "evaluate": "prefgym.scripts.evaluate:main",
         "info": "prefgym.scripts.info:main",
+        "report": "prefgym.scripts.report:main",
     },
 )
 """Name to `main(arguments) -> exit code`."""
@@ -30,6 +31,7 @@ prefgym: teach robots and language models from human comparisons.
   prefgym play RUN        watch what it learned
   prefgym evaluate RUN    measure it, as JSON
   prefgym info RUN        what a run is, how far it got, how to go on
+  prefgym report RUN      write its report again, also while it goes on
 
 `prefgym VERB --help` lists the options of a verb."""
 

@@ -21,6 +21,7 @@ from prefgym.envs.clips import write_animation
 from prefgym.plan import LoopConfig
 from prefgym.rewards.ensemble import EnsembleConfig
 from prefgym.runs import Run, RunError
+from prefgym.scripts import main
 from prefgym.scripts.bodies import Body
 from prefgym.scripts.options import to_json
 from prefgym.scripts.report import pictures, write_report
@@ -163,6 +164,14 @@ def test_the_page_needs_nothing_beside_it(make_run):
     for image in page.images:
         data = base64.b64decode(image.partition("base64,")[2], validate=True)
         Image.open(BytesIO(data)).verify()
+
+
+def test_the_command_writes_it_and_says_where(make_run, capsys):
+    run = make_run(finished=False, stages=(), comparisons=[])
+    assert main(["report", str(run.folder)]) == 0
+    assert capsys.readouterr().out == f"{run.folder / 'report.html'}\n"
+    assert main(["report", str(run.folder.parent)]) == 2
+    assert "is not a run" in capsys.readouterr().err
 
 
 def test_a_report_is_the_same_when_written_twice(make_run):

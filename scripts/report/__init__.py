@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no network, no script and nothing beside it.
+"""prefgym report: the report of a run, one HTML file that needs no network, no script and nothing beside it.
 
 `summary` reads the run folder, `pictures` paints and `plots` draws; `opening`, `evidence`, `clips`, `teacher` and
 `settings` are the parts of the page, from its top to its end.
@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from string import Template
+from typing import Annotated
+
+import tyro
 
 from prefgym.runs import Run
 from prefgym.scripts.bodies import Body
@@ -22,6 +27,23 @@ from prefgym.scripts.report.summary import Summary
 from prefgym.scripts.report.teacher import teacher
 
 REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write the report of a run again, or of one that was interrupted or goes on; prints where it is.
+
+    Attributes:
+        run: the run's folder.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the report."""
+    print(write_report(tyro.cli(ReportConfig, prog="prefgym report", args=list(arguments)).run))
+    return 0
 
 
 def write_report(run: Run | str | PathLike[str]) -> Path:
