@@ -15,7 +15,8 @@ LANDED_SHARE = 0.3  # of a revolution's pay that is given when it is landed; the
 FAILED_SHARE = 0.5  # of an attempt's pay that is taken back when something but the foot touches the floor
 TOUCH_COST = 0.01  # revolutions charged per control step (0.02 s) while something but the foot touches
 FORWARD_COST = 0.5  # charged per forward revolution on the ground, so that rocking loses
-HEIGHT_PAY = 0.001  # revolutions paid per control step and metre of the torso's height
+HIGH = 0.9
+HEIGHT_PAY = 0.01  # revolutions paid per control step and metre of the torso's height
 
 
 def spin_reward(motion: Motion) -> np.ndarray:
@@ -32,9 +33,9 @@ def spin_reward(motion: Motion) -> np.ndarray:
 class BackflipVectorEnv(PlanarVectorEnv):
     """N one-legged bodies that are to do backflips: one clean backflip after another, 4 s long.
 
-    A planar body of torso, thigh, leg and foot, 1.5 m tall, on three motors; 50 control steps per second. It starts upright
-    on its foot and can turn without limit. A *clean backflip* is one full backward revolution during which nothing but the
-    foot touches the floor, ended upright on the foot.
+    A planar body of torso, thigh, leg and foot, 1.5 m tall, on three motors; 50 control steps per second. It starts
+    upright on its foot and can turn without limit. A *clean backflip* is one full backward revolution during which
+    nothing but the foot touches the floor, ended upright on the foot.
 
     ## Actions
     Three torques, each from -1 to 1, times 200 N m.
@@ -72,7 +73,8 @@ class BackflipVectorEnv(PlanarVectorEnv):
 
     ## Info
     `true_reward` (the judge's, whatever `reward` is), `revolutions` (backward turns in this episode, a fraction),
-    `clean_backflips` (their count), `shown` and `diverged` as in `PlanarVectorEnv`, which also says what the arguments mean.
+    `clean_backflips` (their count), `shown` and `diverged` as in `PlanarVectorEnv`, which also says what the arguments
+    mean.
     """
 
     asset = ASSETS / "backflip.xml"
@@ -97,7 +99,7 @@ class BackflipVectorEnv(PlanarVectorEnv):
         touching = motion.clearances <= 0
         others = touching[..., ~self._is_foot].any(axis=2)
         foot = touching[..., self._is_foot].any(axis=2)
-        reward = np.where(others.any(axis=1), -TOUCH_COST, 0.0) + HEIGHT_PAY * motion.qpos[:, -1, 1]
+        reward = np.where(others.any(axis=1), -TOUCH_COST, 0.0) + HEIGHT_PAY * np.minimum(motion.qpos[:, -1, 1], HIGH)
         for substep in range(motion.qpos.shape[1]):
             angle = -motion.qpos[:, substep, 2]
             reward += self._rotate(angle, foot[:, substep], others[:, substep])

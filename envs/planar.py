@@ -422,8 +422,9 @@ class PlanarEnv(gym.Env):
 
 
 def _first(info: dict[str, Any]) -> dict[str, Any]:
-    """The info of a batch's only environment."""
-    return {name: values[0] for name, values in info.items() if not name.startswith("_")}
+    """The info of a batch's only environment; a truth becomes Python's, since Gymnasium's batches take no other."""
+    single = {name: values[0] for name, values in info.items() if not name.startswith("_")}
+    return {name: bool(value) if isinstance(value, np.bool_) else value for name, value in single.items()}
 
 
 def _known(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

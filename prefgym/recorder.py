@@ -64,13 +64,20 @@ class Recorder:
     def add(
         self, observations: np.ndarray, actions: np.ndarray, shown: np.ndarray, rewards: np.ndarray, dones: np.ndarray
     ) -> None:
-        """Record one step of all environments: arrays [N, ...], `dones` [N] where the step ended its episode."""
+        """Record one step of all environments: arrays [N, ...], `dones` [N] where the step ended its episode.
+
+        Raises:
+            ValueError: for an array of another shape than the first of its name had.
+        """
         values = dict(zip(FIELDS, (observations, actions, shown, rewards), strict=True))
         if not self._rings:
             self._allocate(values)
         row = self.steps % self.capacity
         for name, value in values.items():
-            self._rings[name][row] = value
+            place = self._rings[name][row]
+            if np.shape(value) != place.shape:  # numpy would repeat a smaller one
+                raise ValueError(f"`{name}` must have the shape {place.shape} as before, got {np.shape(value)}")
+            place[...] = value
         self._rings["episodes"][row] = self._episode
         self._episode += dones
         self.steps += 1
@@ -88,16 +95,32 @@ class Recorder:
         self._episode = np.zeros(count, dtype=np.int64)
 
     def recent(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Observations [steps * N, O] and actions [steps * N, A] of the last steps, or of all that are kept if fewer."""
+        """Observations [steps * N, O] and actions [steps * N, A] of the last steps, or of all that are kept if fewer.
+
+        Raises:
+            ValueError: if nothing was recorded yet, or for fewer than 1 step.
+        """
+        if steps < 1 or not self.steps:
+            raise ValueError(f"at least 1 step must be asked for and recorded, got {steps} of {self.steps}")
         rows = np.arange(self.steps - min(steps, len(self)), self.steps) % self.capacity
         return tuple(self._rings[name][rows].reshape(-1, self._rings[name].shape[2]) for name in FIELDS[:2])  # type: ignore[return-value]
 
     def draw(self, count: int, length: int, rng: np.random.Generator, last: int | None = None) -> Pieces:
         """Draw pieces uniformly from the steps kept, or from the `last` steps; none crosses an episode's end.
 
+        Args:
+            count: number of pieces, C; some are the same if there are fewer.
+            length: steps of each, T.
+            rng: draws them.
+            last: how many of the newest steps to draw from; all by default.
+
         Raises:
-            ValueError: if no piece of this length lies within one episode of the recording.
+            ValueError: if no piece of this length lies within one episode of the recording, or for a count or a length
+                under 1.
         """
+        for name, number in {"count": count, "length": length}.items():
+            if number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number}")
         kept = len(self) if last is None else min(last, len(self))
         starts, envs = self._places(length, kept)
         if not len(starts):
@@ -125,8 +148,15 @@ class Recorder:
         return {"steps": self.steps, "episode": self._episode.copy()} | {k: v.copy() for k, v in self._rings.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state from `get_state`."""
-        self.steps = int(state["steps"])
+        """Go back to a state from `get_state` of a recorder of the same capacity.
+
+        Raises:
+            ValueError: for a state of another capacity.
+        """
+        kept = len(state["episodes"]) if state["steps"] else self.capacity
+        if kept != self.capacity:
+            raise ValueError(f"`state` must be of a recorder with the capacity {self.capacity}, got {kept}")
+        self.steps, self._rings = int(state["steps"]), {}
         if self.steps:
             self._episode = state["episode"].copy()
             self._rings = {name: state[name].copy() for name in (*FIELDS, "episodes")}

@@ -18,13 +18,13 @@ RewardFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class PreferenceReward(VectorWrapper):
     """Replaces the reward by a learned one, keeps the true one in the info, and records what segments are cut from.
 
-    It works under any RL library. ``info["true_reward"]`` is what the environment gave (or judged), and
-    ``info["learned_reward"]`` what is returned instead.
+    It works under any RL library. ``info["true_reward"]`` is what the environment judged (or gave, without a judge) of
+    the step just taken, also where it ended an episode. ``info["learned_reward"]`` is what is returned instead.
 
     Args:
         env: a vector environment with the autoreset mode SAME_STEP.
-        reward: a learned model or any function of the observations reached [N, O] and the actions [N, A]; None leaves the
-            reward as it is (to record only). For a reward of pictures see `FrameReward`.
+        reward: a learned model or any function of the observations reached [N, O] and the actions [N, A]; None leaves
+            the reward as it is (to record only). For a reward of pictures see `FrameReward`.
         recorder: records every step, if given.
         normalise: divide by the running standard deviation of the rewards given so far. A learned reward model is
             normalised already; this is for plain functions.
@@ -65,8 +65,21 @@ class PreferenceReward(VectorWrapper):
         rewards = given if self.reward is None else self._learned(reached, actions)
         if self.recorder is not None:
             self.recorder.add(reached, actions, shown, true, dones)
-        info = info | {"true_reward": true, "learned_reward": rewards}
+        everyone = np.ones(self.num_envs, dtype=bool)
+        info = info | {"true_reward": true, "_true_reward": everyone}
+        info |= {"learned_reward": rewards.copy(), "_learned_reward": everyone.copy()}
         return observations, rewards, terminations, truncations, info
+
+    def get_state(self) -> dict[str, float]:
+        """The running statistics of the normalisation; the environment's and the recorder's states are their own."""
+        kept = self.statistics
+        return {} if kept is None else {"mean": float(kept.mean), "var": float(kept.var), "count": float(kept.count)}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Go back to a state from `get_state`."""
+        if self.statistics is not None:
+            self.statistics.mean, self.statistics.var = np.float64(state["mean"]), np.float64(state["var"])
+            self.statistics.count = state["count"]
 
     def _learned(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         assert self.reward is not None
@@ -85,6 +98,9 @@ class PreferenceReward(VectorWrapper):
 class FrameReward:
     """A reward that looks at pictures, such as a pretrained vision-language scorer (as in MineDojo's MineCLIP).
 
+    The environment has reset by the time it is looked at: in a step that ends an episode, the picture is of the next
+    one's start.
+
     Args:
         env: a vector environment made with ``render_mode="rgb_array"``.
         score: maps frames [N, H, W, 3] uint8 to rewards [N].
@@ -97,7 +113,7 @@ class FrameReward:
         self.score = score
 
     def __call__(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Rewards [N] of what the environments look like now (the observations and actions are not used)."""
+        """Rewards [N] of what the environments look like now; observations and actions are not used."""
         return self.score(np.stack(self.env.render()))  # type: ignore[arg-type]
 
 
