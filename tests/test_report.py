@@ -366,9 +366,11 @@ def test_short_numbers(number, words):
 
 
 def test_numbers_in_words():
-    assert [percent(share) for share in (0.5, 0.123456)] == ["50\N{NO-BREAK SPACE}%", "12.3\N{NO-BREAK SPACE}%"]
+    assert [percent(share) for share in (0.5, 0.123456, 1e-6, 1 - 1e-6, 1)] == [
+        f"{number}\N{NO-BREAK SPACE}%" for number in ("50", "12.3", "<0.1", ">99.9", "100")
+    ]
     assert [signed(number) for number in (-0.001, -1.5, 2)] == ["0.00", "−1.50", "2.00"]
-    times = {3.2: "3 s", 99.7: "1 min 40 s", 185: "3 min 5 s", 7322: "2 h 2 min", math.nan: "unknown"}
+    times = {3.2: "3 s", 99.7: "1:40 min", 185: "3:05 min", 7322: "2:02 h", math.nan: "unknown"}
     assert [duration(seconds) for seconds in times] == list(times.values())
 
 

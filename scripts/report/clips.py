@@ -57,7 +57,7 @@ def _side(side: Answer, answer: Answer) -> str:
 
 def _expected(first: float) -> str:
     shares = bar([(first, "quiet"), (1 - first, "line")])
-    words = f"<span>model expected {percent(first)}</span><span>{percent(1 - first)}</span>"
+    words = f"<span>model expected {escape(percent(first))}</span><span>{escape(percent(1 - first))}</span>"
     return f'{shares}<div class="ends">{words}</div>'
 
 

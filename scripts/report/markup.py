@@ -62,8 +62,10 @@ def table(name: str, rows: Iterable[tuple[str, object]]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, three digits; the space does not break."""
-    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
+    """A share in percent, three digits, and between 0.1 and 99.9 but for nothing and all; the space does not break."""
+    about = "<" if 0 < share < 0.001 else ">" if 0.999 < share < 1 else ""
+    near = min(max(share, 0.001), 0.999) if about else share
+    return f"{about}{100 * near:.3g}\N{NO-BREAK SPACE}%"
 
 
 def signed(number: float) -> str:
@@ -79,7 +81,7 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
 def _last(line: Line) -> float:

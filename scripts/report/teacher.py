@@ -37,7 +37,7 @@ def _bias(counts: Mapping[Answer, int]) -> str:
         return "No answer favoured a side."
     low, high = wilson(first, decided)
     lean = "no sign of a bias" if low <= 0.5 <= high else f"a bias to the {'first' if low > 0.5 else 'second'}"
-    interval = f"95 % interval {percent(low)} to {percent(high)}"
+    interval = f"{percent(0.95)} interval {percent(low)} to {percent(high)}"
     return f"Of {decided:,} decided answers {percent(first / decided)} went to the first clip ({interval}): {lean}."
 
 
