@@ -55,7 +55,7 @@ class VectorAdapter(VecEnv):
         """Keep the actions for `step_wait`."""
         self._actions = actions
 
-    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:  # type: ignore[override]
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Step all environments."""
         observations, rewards, terminations, truncations, self.info = self.env.step(self._actions)
         self._returns += rewards
@@ -63,7 +63,7 @@ class VectorAdapter(VecEnv):
         dones = terminations | truncations
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for number in np.flatnonzero(dones):
-            infos[number] = self._final_info(number, not terminations[number])
+            infos[number] = self._final_info(int(number), not terminations[number])
         self._returns[dones], self._lengths[dones] = 0, 0
         return observations, rewards.astype(np.float32), dones, infos
 
@@ -81,7 +81,7 @@ class VectorAdapter(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """Pictures of all environments; none unless the environment was made with ``render_mode="rgb_array"``."""
-        return list(self.env.render() or [None] * self.num_envs)
+        return list(self.env.render() or [None] * self.num_envs)  # type: ignore[arg-type]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of the vector environment or of what it wraps, once per environment."""

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from prefgym.envs.kinematics import PlanarKinematics
 from prefgym.envs.physics import Physics
@@ -43,10 +44,10 @@ class Motion:
         actions: [N, A].
     """
 
-    qpos: np.ndarray
-    qvel: np.ndarray
-    clearances: np.ndarray
-    actions: np.ndarray
+    qpos: NDArray[np.float64]
+    qvel: NDArray[np.float64]
+    clearances: NDArray[np.float64]
+    actions: NDArray[np.float64]
 
 
 class PlanarVectorEnv(VectorEnv):
@@ -90,7 +91,7 @@ class PlanarVectorEnv(VectorEnv):
         UnknownNameError: for an unknown reward, renderer or option of `reset`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": list(RENDER_MODES),
         "render_fps": 50,
         "autoreset_mode": AutoresetMode.SAME_STEP,
@@ -166,7 +167,7 @@ class PlanarVectorEnv(VectorEnv):
 
     # Gymnasium's API.
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start every episode anew.
@@ -200,7 +201,7 @@ class PlanarVectorEnv(VectorEnv):
             info = self._autoreset(truncations, observations, info)
         return observations, rewards, np.zeros(self.num_envs, dtype=bool), truncations, info
 
-    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray, ...] | None:
         """Pictures of all bodies [H, W, 3] uint8 for "rgb_array"; "human" shows the first body in a window."""
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without a render_mode: pass render_mode='rgb_array' or 'human'.")
@@ -224,7 +225,7 @@ class PlanarVectorEnv(VectorEnv):
             self._view.close()
             self._view = None
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of each environment."""
         return tuple(self._generators)
@@ -294,7 +295,7 @@ class PlanarVectorEnv(VectorEnv):
             seed = [None if seed is None else int(seed) + number for number in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` must be an int or a list of {self.num_envs}, got a list of {len(seed)}")
-        old = self._generators or [None] * self.num_envs
+        old: list[np.random.Generator | None] = [*self._generators] or [None] * self.num_envs
         self._generators = [
             np_random(number)[0] if generator is None or number is not None else generator
             for generator, number in zip(old, seed, strict=True)
@@ -391,7 +392,7 @@ class PlanarEnv(gym.Env):
             self.render()
         return observations[0], _first(info)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Advance by one control step; the errors of a wrong action are the vector environment's."""
         if self._over:
             raise gym.error.ResetNeeded("the episode is over (truncated): call reset() before step()")
@@ -401,7 +402,7 @@ class PlanarEnv(gym.Env):
             self.render()
         return observations[0], float(rewards[0]), False, self._over, _first(info)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """The picture [H, W, 3] uint8 for "rgb_array", a window for "human"."""
         frames = self.vector.render()
         return frames[0] if frames else None

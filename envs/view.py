@@ -64,7 +64,7 @@ class View:
             self.close()
 
     def _draw_window(self, picture: np.ndarray) -> None:
-        surface = pygame.image.frombuffer(picture, self.size, "RGB")
+        surface = pygame.image.frombuffer(picture.tobytes(), self.size, "RGB")
         window = pygame.display.get_surface()
         if window is not None:
             pygame.transform.smoothscale(surface, window.get_size(), window)  # it can be resized

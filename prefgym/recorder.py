@@ -36,8 +36,8 @@ class Pieces:
 
     def segment(self, number: int, env_id: str = "") -> Segment:
         """Piece `number` as a segment (a copy)."""
-        arrays = (getattr(self, name)[number] for name in FIELDS)
-        return Segment(*arrays, env_id=env_id, step=int(self.steps[number]))
+        observations, actions, shown, rewards = (getattr(self, name)[number] for name in FIELDS)
+        return Segment(observations, actions, shown, rewards, env_id, int(self.steps[number]))
 
 
 class Recorder:
@@ -128,8 +128,8 @@ class Recorder:
         chosen = rng.choice(len(starts), size=count, replace=count > len(starts))
         starts, envs = starts[chosen], envs[chosen]
         rows = (starts[:, None] + np.arange(length)) % self.capacity
-        arrays = (self._rings[name][rows, envs[:, None]] for name in FIELDS)
-        return Pieces(*arrays, steps=starts * len(self._episode))
+        observations, actions, shown, rewards = (self._rings[name][rows, envs[:, None]] for name in FIELDS)
+        return Pieces(observations, actions, shown, rewards, steps=starts * len(self._episode))
 
     def _places(self, length: int, kept: int) -> tuple[np.ndarray, np.ndarray]:
         """All (vector step, environment) where a piece may begin."""

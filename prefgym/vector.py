@@ -55,7 +55,7 @@ class PreferenceReward(VectorWrapper):
         """Reset all environments."""
         if self.recorder is not None:
             self.recorder.interrupt()
-        return self.env.reset(seed=seed, options=options)
+        return self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step all environments; the reward is the learned one."""
@@ -78,7 +78,7 @@ class PreferenceReward(VectorWrapper):
     def set_state(self, state: dict[str, float]) -> None:
         """Go back to a state from `get_state`."""
         if self.statistics is not None:
-            self.statistics.mean, self.statistics.var = np.float64(state["mean"]), np.float64(state["var"])
+            self.statistics.mean, self.statistics.var = np.asarray(state["mean"]), np.asarray(state["var"])
             self.statistics.count = state["count"]
 
     def _learned(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
