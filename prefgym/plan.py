@@ -104,8 +104,7 @@ def _stops(config: LoopConfig, rollout: int, rollouts: int) -> list[Stop]:
         )
         # What is asked for after the last rollout teaches nobody.
         stops[min(round(spacing * session), rollouts - 1)] = round(config.labels * share)
-    last = config.sessions + 1
-    while spacing and round(spacing * last) < rollouts:
-        stops[round(spacing * last)] = config.labels
-        last += 1
+    pace, place = max(spacing, rollouts / config.sessions / 2), spacing * config.sessions
+    while (place := place + pace) < rollouts - pace / 2:
+        stops[min(round(place), rollouts - 1)] = config.labels
     return [Stop(*stop) for stop in (stops | {rollouts: config.labels}).items()]

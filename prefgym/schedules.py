@@ -31,7 +31,8 @@ def constant(progress: float, steps: float) -> float:
 
 def decaying(progress: float, steps: float) -> float:
     """A rate in proportion to 2e6 / (T + 2e6) after T env steps (Christiano et al. 2017): its integral, scaled to 1."""
-    return math.log1p(_checked(progress) * steps / HALVING) / math.log1p(steps / HALVING)
+    whole = math.log1p(steps / HALVING)
+    return math.log1p(_checked(progress) * steps / HALVING) / whole if whole else progress
 
 
 def front_loaded(progress: float, steps: float) -> float:

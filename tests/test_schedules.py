@@ -21,6 +21,10 @@ def test_decaying_is_almost_constant_in_a_short_run_and_steep_in_a_long_one():
     assert decaying(0.5, 1e9) > 0.85
 
 
+def test_decaying_over_no_steps_is_constant():
+    assert decaying(0.25, 0) == 0.25
+
+
 @pytest.mark.parametrize("name", schedules)
 def test_every_schedule_rises_from_nothing_to_all(name):
     shares = [schedules[name](step / 20, 5e5) for step in range(21)]
