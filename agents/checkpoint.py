@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ ARRAYS = ("_last_obs", "_last_episode_starts")
 
 def save_agent(agent: BaseAlgorithm, path: Path) -> None:
     """Writes SB3's zip: networks, optimizers and options; `PPO.load(path)` reads it too."""
-    agent.save(path, exclude=["replay_buffer_kwargs", "rollout_buffer_kwargs"])
+    buffer = BytesIO()
+    agent.save(buffer, exclude=["replay_buffer_kwargs", "rollout_buffer_kwargs"])
+    path.write_bytes(buffer.getvalue())  # by itself, so that a full disk is an OSError
 
 
 def load_parameters(agent: BaseAlgorithm, path: Path) -> None:

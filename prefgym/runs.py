@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
         self.stages = self.folder / "stages"
         self.checkpoint = self.folder / "checkpoint"
+        self._old = self.folder / "checkpoint.old"  # there for a moment, while the new one gets its name
 
     @classmethod
     def create(cls, folder: str | Path, options: dict[str, Any]) -> Run:
@@ -165,14 +167,14 @@ class Run:
 
         Killed at any moment, the run has the old checkpoint or the new one. If the disk is full it keeps the old one.
         """
-        new, old = self.folder / "checkpoint.new", self.folder / "checkpoint.old"
+        new, old = self.folder / "checkpoint.new", self._old
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
             write(new)
             _flush(new)
-            shutil.rmtree(old, ignore_errors=True)
             if self.checkpoint.exists():
+                shutil.rmtree(old, ignore_errors=True)
                 self.checkpoint.rename(old)
             new.rename(self.checkpoint)
         except OSError as error:
@@ -183,30 +185,37 @@ class Run:
         return True
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a whole checkpoint."""
+        return any(folder.exists() for folder in (self.checkpoint, self._old))
+
+    @property
     def last_checkpoint(self) -> Path:
         """The folder of the last whole checkpoint.
 
         Raises:
             RunError: there is none yet.
         """
-        for folder in (self.checkpoint, self.folder / "checkpoint.old"):
-            if folder.exists():
-                return folder
-        raise RunError(f"{self.folder} has no checkpoint yet: start it anew under another --out")
+        if not self.has_checkpoint:
+            raise RunError(f"{self.folder} has no checkpoint yet: prefgym backflip --resume {self.folder} makes one")
+        return self.checkpoint if self.checkpoint.exists() else self._old
 
 
 def write_state(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     """Writes nested dicts and lists of numbers, strings and arrays as `name`.json and, for the arrays, `name`.npz."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, arrays))
-    np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    (folder / f"{name}.npz").write_bytes(buffer.getvalue())
     (folder / f"{name}.json").write_text(text)
 
 
 def read_state(folder: Path, name: str) -> dict[str, Any]:
     """Reads what `write_state` wrote; nothing is unpickled."""
     try:
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+        # Opened here, since numpy leaves a damaged file open.
+        with (folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _with_arrays(json.loads((folder / f"{name}.json").read_text()), dict(arrays))
     except Exception as error:  # damaged zip files raise about a dozen types
         raise RunError(f"{folder} is damaged: {name} cannot be read ({error})") from error

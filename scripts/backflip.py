@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"Stopped and saved. To go on: prefgym backflip --resume {training.run.folder}")
         return 128 + received[0]
     except (Exception, KeyboardInterrupt):
-        if _has_checkpoint(training.run):
-            console.print(f"To go on from the last checkpoint: prefgym backflip --resume {training.run.folder}")
+        console.print(f"To go on from the last checkpoint: prefgym backflip --resume {training.run.folder}")
         raise
     finally:
         training.close()
@@ -131,10 +130,3 @@ def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> 
     for path in written:
         console.print(f"  {path}")
     console.print(f"  prefgym play {training.run.folder}")
-
-
-def _has_checkpoint(run: Run) -> bool:
-    try:
-        return run.last_checkpoint.exists()
-    except RunError:
-        return False

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from prefgym.runs import EVALUATION, Run, RunError
+from prefgym.runs import EVALUATION, Run
 from prefgym.store import Store, StoreError
 
 LAST = ("clean_backflips", "revolutions", "true_return", "validation_accuracy", "reward_correlation")
@@ -67,10 +67,6 @@ def _answers(run: Run) -> str:
 def _next(run: Run) -> str:
     if (run.folder / EVALUATION).exists():
         return f"finished. prefgym play {run.folder}"
-    try:
-        _ = run.last_checkpoint
-    except RunError as error:
-        return str(error)
     return f"prefgym backflip --resume {run.folder}"
 
 

@@ -177,15 +177,18 @@ class Training:
 
     @classmethod
     def resume(cls, folder: Path) -> Training:
-        """Opens a run where its last checkpoint left it.
+        """Opens a run where its last checkpoint left it; without one, at its beginning, with the answers given so far.
 
         Raises:
-            RunError: there is no run, or it has no checkpoint, or it is damaged.
+            RunError: there is no run, or it is damaged.
         """
         run = Run.open(folder)
-        source = run.last_checkpoint
         training = cls(config_of(run), run)
-        training._restore(source)
+        if run.has_checkpoint:
+            training._restore(run.last_checkpoint)
+        else:
+            training._adopt()
+            run.keep_metrics(0)
         training.agent.set_logger(make_logger(run.tensorboard, training.loop.steps))
         return training
 

@@ -196,12 +196,12 @@ def test_unknown_schedules_are_refused():
 
 
 def test_exploration_must_hold_a_segment():
-    with pytest.raises(ValueError, match="`explore_steps` must be at least 20, .* got 19"):
+    with pytest.raises(ValueError, match=r"`explore_steps` must be at least 20, .* got 19"):
         plan(LoopConfig(labels=1, steps=1000, explore_steps=19, segment_length=5), 10, 4)
 
 
 def test_steps_must_hold_a_rollout():
-    with pytest.raises(ValueError, match="`steps` must be at least 140, .* got 139"):
+    with pytest.raises(ValueError, match=r"`steps` must be at least 140, .* got 139"):
         plan(LoopConfig(labels=1, steps=139, explore_steps=40, segment_length=5), 100, 4)
 
 

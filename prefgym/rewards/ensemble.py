@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from prefgym.preferences import accuracy, preference_loss
@@ -149,7 +149,8 @@ class RewardEnsemble(nn.Module):
     def save(self, path: Path) -> None:
         """Write `path`.safetensors and `path`.json: all that the next fit and the rewards depend on."""
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors | {"generator": self.generator.get_state()}, path.with_suffix(".safetensors"))
+        data = save(tensors | {"generator": self.generator.get_state()})
+        path.with_suffix(".safetensors").write_bytes(data)  # by itself, so that a full disk is an OSError
         facts = {"version": VERSION, "widths": self.widths, "weight_decay": self.weight_decay}
         path.with_suffix(".json").write_text(json.dumps(facts | {"config": asdict(self.config)}, indent=2))
 
