@@ -102,6 +102,7 @@ class PreferenceLoop:
         seed: of everything random in the loop itself.
         name: of the strategy, kept with the queries.
         fitted: whether the model was fitted before, so that it is used from the start.
+        reset_options: of the environment's reset before the exploration, such as {"stagger": True}.
         on_rollout: called after every rollout; what it raises leaves a loop that `run` goes on with.
         on_session: called with the report of every session.
 
@@ -123,6 +124,7 @@ class PreferenceLoop:
         seed: int = 0,
         name: str = "",
         fitted: bool = False,
+        reset_options: dict[str, Any] | None = None,
         on_rollout: Callable[[], None] = lambda: None,
         on_session: Callable[[Report], None] = lambda report: None,
     ) -> None:
@@ -131,7 +133,8 @@ class PreferenceLoop:
         self.agent, self.env, self.recorder, self.model = agent, env, env.recorder, model
         self.teacher, self.strategy, self.name = teacher, strategy, name
         self.store, self.feedback = store, Feedback(store)
-        self.config, self.rollout, self.seed = config or LoopConfig(), rollout, seed
+        self.config, self.rollout = config or LoopConfig(), rollout
+        self.seed, self.reset_options = seed, reset_options
         self.plan = plan(self.config, rollout, env.num_envs)
         self.on_rollout, self.on_session = on_rollout, on_session
         self.rng = np.random.default_rng(seed)
@@ -159,7 +162,7 @@ class PreferenceLoop:
 
     def explore(self) -> None:
         """Act at random, so that there is something to ask about."""
-        self.env.reset(seed=self.seed)
+        self.env.reset(seed=self.seed, options=self.reset_options)
         self.env.action_space.seed(self.seed)
         for _ in range(self.config.explore_steps // self.env.num_envs):
             self.env.step(self.env.action_space.sample())

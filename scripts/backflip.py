@@ -71,7 +71,7 @@ def begin(config: BackflipConfig) -> Training:
     """
     if config.resume is None:
         return Training.start(config)
-    extra = [name for name in changed(config, BackflipConfig()) if name not in WITH_RESUME]
+    extra = [name.removeprefix("loop.") for name in changed(config, BackflipConfig()) if name not in WITH_RESUME]
     if extra:
         raise ValueError(f"a resumed run keeps its options: leave out `{'`, `'.join(extra)}`, or begin a new run")
     if (config.resume / EVALUATION).exists():
@@ -120,12 +120,12 @@ def _report(run: Run) -> list[Path]:
 
 
 def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> None:
-    flips = figures.get("clean_backflips", figures["true_return"])
+    name = "clean_backflips" if "clean_backflips" in figures else "true_return"
     console = Console(highlight=False, soft_wrap=True)
     loop, seconds = training.loop, training.elapsed
     console.print(
-        f"[bold green]{flips['mean']:.2f} ± {flips['std']:.2f} clean backflips[/] in 4 s, mean of {EPISODES} episodes, "
-        f"from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({loop.steps / seconds:,.0f}/s)"
+        f"[bold green]{figures[name]['mean']:.2f} ± {figures[name]['std']:.2f} {name.replace('_', ' ')}[/] an episode, "
+        f"mean of {EPISODES}, from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({loop.steps / seconds:,.0f}/s)"
     )
     for path in written:
         console.print(f"  {path}")

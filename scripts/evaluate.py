@@ -27,7 +27,7 @@ class EvaluateConfig:
         stochastic: draw the actions as in training, instead of taking the most likely.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     episodes: int = 100
     seed: int = 1000
     stochastic: bool = False

@@ -26,7 +26,7 @@ class InfoConfig:
         run: the run's folder.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 def main(arguments: Sequence[str]) -> int:

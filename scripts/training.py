@@ -56,6 +56,7 @@ class TrainConfig:
         agent: what learns: ppo or sac.
         seed: of everything random.
         envs: environments simulated at once.
+        stagger: begin the first episodes at different times, so that every rollout has all parts of an episode.
         num_threads: threads that simulate; results do not depend on it.
         out: the run's folder; by default a new one under runs/.
         reuse_labels: a run whose answers are used too; they are not counted as asked for.
@@ -72,6 +73,7 @@ class TrainConfig:
     agent: str = "ppo"
     seed: int = 0
     envs: int = 256
+    stagger: bool = False
     num_threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     reuse_labels: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
@@ -94,6 +96,11 @@ class TrainConfig:
         if self.agent not in known:
             raise UnknownNameError("agent", self.agent, known)
         return known[self.agent]  # type: ignore[return-value]
+
+    @property
+    def reset_options(self) -> dict[str, bool]:
+        """Of the environment's first reset."""
+        return {"stagger": True} if self.stagger else {}
 
     def check(self) -> None:
         """Raises what is wrong with the options, before anything is written.
@@ -131,6 +138,7 @@ class Training:
         self.adapter = VectorAdapter(self.log)
         self.agent = make_agent(config, self.adapter, self.env)
         self.adapter.seed(config.seed * SEED_STRIDE)
+        self.adapter.set_options(config.reset_options)
         self.model = make_model(config, self.env)
         self.store = Store(run.database)
         self.loop = self._make_loop()
@@ -154,6 +162,7 @@ class Training:
             seed=config.seed * SEED_STRIDE,
             name=config.query,
             fitted=config.reward_model is not None,
+            reset_options=config.reset_options,
             on_rollout=self._after_rollout,
             on_session=self._after_session,
         )

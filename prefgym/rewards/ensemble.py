@@ -52,6 +52,16 @@ class EnsembleConfig:
     learning_rate: float = 3e-3
     optimism: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("members", "hidden", "updates", "batch", "crop", "stride", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be more than 0, got {getattr(self, name)}")
+        for name in ("noise", "crop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay}")
+
 
 @dataclass(frozen=True)
 class FitReport:
