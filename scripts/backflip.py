@@ -123,9 +123,10 @@ def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> 
     name = "clean_backflips" if "clean_backflips" in figures else "true_return"
     console = Console(highlight=False, soft_wrap=True)
     loop, seconds = training.loop, training.elapsed
+    speed = loop.steps / seconds
     console.print(
         f"[bold green]{figures[name]['mean']:.2f} ± {figures[name]['std']:.2f} {name.replace('_', ' ')}[/] an episode, "
-        f"mean of {EPISODES}, from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({loop.steps / seconds:,.0f}/s)"
+        f"mean of {EPISODES}, from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({speed:,.0f}/s)"
     )
     for path in written:
         console.print(f"  {path}")
