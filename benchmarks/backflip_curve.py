@@ -19,6 +19,9 @@ from pathlib import Path
 import tyro
 from summary import Job, gather, machine, same_options, split_arguments, table, train_and_evaluate, write_csv
 
+from prefgym.scripts.options import to_json
+from prefgym.scripts.training import TrainConfig
+
 
 @dataclass(frozen=True)
 class CurveConfig:
@@ -61,7 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     """Trains and evaluates what is missing, writes the CSV, prints the table; returns 1 if any run failed."""
     own, extra = split_arguments(arguments)
     config = tyro.cli(CurveConfig, args=own)
-    same_options(config.out, {"extra": extra, "episodes": config.episodes, "evaluation_seed": config.evaluation_seed})
+    defaults = {name: value for name, value in to_json(TrainConfig()).items() if name != "num_threads"}
+    told = {"extra": extra, "episodes": config.episodes, "evaluation_seed": config.evaluation_seed}
+    same_options(config.out, told | defaults)  # so that no table mixes runs from before and after a change
     measured = (config.out, config.episodes, config.evaluation_seed)
     with ThreadPoolExecutor(config.parallel) as pool:
         rows, failures = gather(

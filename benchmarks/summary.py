@@ -65,7 +65,7 @@ def train_and_evaluate(job: Job, out: Path, episodes: int, seed: int) -> dict[st
         told = ["--resume", folder, "--num-threads", "1"] if begun else [*job.arguments, "--out", folder]
         prefgym("backflip", *told, log=out / f"{job.name}.log")
     figures = json.loads(prefgym("evaluate", folder, "--episodes", str(episodes), "--seed", str(seed)))
-    row = {**job.facts, **figures_of(figures), **_metrics(folder)}
+    row = {**job.facts, **figures_of(figures), **metrics_of(folder)}
     result.write_text(json.dumps(row, indent=2) + "\n")
     return row
 
@@ -92,14 +92,16 @@ def same_options(out: Path, options: Mapping[str, Any]) -> None:
     """Remembers the options that all runs in a folder share.
 
     Raises:
-        SystemExit: the folder holds runs of other options.
+        SystemExit: the folder holds runs of other options, or of other defaults.
     """
     path = out / "options.json"
     told = json.loads(json.dumps(options))
-    if path.exists() and json.loads(path.read_text()) != told:
-        raise SystemExit(f"{out} holds runs with other options ({path.read_text().strip()}): choose another --out")
+    found = json.loads(path.read_text()) if path.exists() else told
+    other = [f"{name} = {found.get(name)}" for name in told if found.get(name) != told[name]]
+    if other:
+        raise SystemExit(f"{out} holds runs with other options ({', '.join(other)}): choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told) + "\n")
+    path.write_text(json.dumps(told, indent=2) + "\n")
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -120,11 +122,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def table(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
     """Markdown: one line for each group of rows that agree on the columns `by`, with the spread over seeds."""
     head = [*by, "seeds", "IQM", "quartiles", "min to max", "seconds", "steps/s"]
-    lines = [_line(head), _line(["---"] * len(head))]
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    return "\n".join([*lines, *(_line([*key, *_spread(group)]) for key, group in groups.items())])
+    return markdown(head, [[*key, *_spread(group)] for key, group in groups.items()])
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
 def _spread(group: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -136,17 +142,13 @@ def _spread(group: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(len(values)), *spread, f"{taken:.0f}", f"{speed:,.0f}"]
 
 
-def _line(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
 def figures_of(figures: Mapping[str, Any]) -> dict[str, float]:
     """The means, and of the deciding figure the deviation over episodes."""
     means = {name: value["mean"] for name, value in figures.items() if isinstance(value, dict)}
     return means | {f"{FIGURE}_std": figures[FIGURE]["std"], "episodes": figures["episodes"]}
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def metrics_of(folder: Path) -> dict[str, Any]:
     """What training took and asked for, the reward model's last figures, and the share of asking and fitting."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
