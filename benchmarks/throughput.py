@@ -7,8 +7,8 @@ The environment is compared with one Gymnasium Hopper-v5 and with a bare `mujoco
 under the same controls on as many threads. The three take turns, and a ratio is taken within a turn, so that a machine
 that is busy now and then disturbs all alike. A turn is a whole episode, so that resets are paid for too.
 
-The loop is `prefgym backflip --labels 900` in a process of its own. `short` takes a fifth of the steps with a fifth of
-the sessions (and all the labels, so that its speed is a lower bound); `full` runs the demo as it is.
+The loop is `prefgym backflip --labels 900` in a process of its own: `full` runs the demo as it is, `short` takes a
+fifth of everything, steps, sessions and labels.
 """
 
 from __future__ import annotations
@@ -132,19 +132,24 @@ def measure_envs(config: ThroughputConfig) -> list[list[str]]:
 
 def measure_loop(config: ThroughputConfig) -> list[list[str]]:
     """Lines of the table for the whole loop: training alone, the whole command, the share of fits, memory."""
-    usual = LoopConfig()
-    part = SHORT if config.loop == "short" else 1
-    budget = ["--labels", config.labels, "--steps", usual.steps // part, "--sessions", max(usual.sessions // part, 1)]
+    usual, part = LoopConfig(), SHORT if config.loop == "short" else 1
+    budget = {"labels": config.labels // part, "steps": usual.steps // part, "sessions": max(usual.sessions // part, 1)}
     runs, commands = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(config.loops):
             out = Path(folder) / str(seed)
-            told = ["backflip", *map(str, budget), "--seed", str(seed), "--out", out]
+            told = [
+                "backflip",
+                *(f"--{name}={value}" for name, value in budget.items()),
+                f"--seed={seed}",
+                "--out",
+                out,
+            ]
             commands.append(seconds(lambda told=told: prefgym(*told)))  # type: ignore[misc]
             runs.append(metrics_of(out))
     speeds, shares = ([run[name] for run in runs] for name in ("steps_per_second", "fit_share"))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # GiB, of the largest process
-    what = f"{config.loop} loop, {config.labels} labels, {usual.steps // part:,} steps"
+    what = f"{config.loop} loop, {budget['labels']} labels, {budget['steps']:,} steps"
     return [
         _line(f"{what}: steps/s", speeds, ",.0f", "≥ 12,000"),
         _line(f"{what}: share of asking and fitting", shares, ".1%", "< 15 %"),
