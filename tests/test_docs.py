@@ -116,10 +116,8 @@ def test_every_block_of_code_is_run_by_a_test_above():
 
 def commands():
     """All documented command lines, in order."""
-    found = [
-        (page.name, line) for page in PAGES for block in blocks(page.read_text(), "sh") for line in block.splitlines()
-    ]
-    return [(page, line) for page, line in found if line and not line.startswith("#")]
+    found = [line for page in PAGES for block in blocks(page.read_text(), "sh") for line in block.splitlines()]
+    return [line for line in found if line and not line.startswith("#")]
 
 
 def of(program):
