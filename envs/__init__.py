@@ -1,0 +1,1 @@
+"""Environments on planar bodies, their kinematics and their pictures."""

@@ -10,13 +10,15 @@ from prefgym.envs.planar import ASSETS, Motion, PlanarEnv, PlanarVectorEnv
 
 TURN = 2 * np.pi
 UPRIGHT = np.cos(np.radians(30))  # cosine of the torso's greatest tilt that counts as upright
-MAX_SPEED = 10.0  # rad/s; turning faster than this earns no more: it only blurs
-LANDED_SHARE = 0.3  # of a revolution's pay that is given when it is landed; the rest while it turns in the air
-FAILED_SHARE = 0.5  # of an attempt's pay that is taken back when something but the foot touches the floor
-TOUCH_COST = 0.01  # revolutions charged per control step (0.02 s) while something but the foot touches
-FORWARD_COST = 0.5  # charged per forward revolution on the ground, so that rocking loses
-HIGH = 0.9
-HEIGHT_PAY = 0.01  # revolutions paid per control step and metre of the torso's height
+LANDED_SHARE = 0.3  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
+MAX_SPEED = 12.0  # rad/s: turning faster earns no more, it only blurs
+ROLL_COST = 5.0  # revolutions charged per backward revolution while something but the foot touches the floor
+FORWARD_COST = (
+    0.8  # revolutions charged per forward revolution on the floor: more than 1 - LANDED_SHARE, or rocking pays
+)
+TOUCH_COST = 0.005  # revolutions charged per control step (0.02 s) while something but the foot touches
+HEIGHT_PAY = 0.001  # revolutions paid per control step and metre of the torso's height,
+HIGH = 1.0  # metres, up to which it is paid
 
 
 def spin_reward(motion: Motion) -> np.ndarray:
@@ -47,7 +49,7 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 2 | ankle (leg against foot) | -1 | 1 | 200 | N m |
 
     ## Observations
-    16 numbers, float32, clipped to these bounds.
+    17 numbers, float32, clipped to these bounds.
 
     | Num | Observation | Min | Max | Unit |
     | --- | --- | --- | --- | --- |
@@ -67,9 +69,13 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 13 | clearance of the thigh | -1 | 5 | m |
     | 14 | clearance of the leg | -1 | 5 | m |
     | 15 | clearance of the foot | -1 | 5 | m |
+    | 16 | time since another part than the foot touched the floor | 0 | 1 | s |
 
     ## Rewards
-    `clean`, the judge's own, in revolutions; `spin`, the hand-written formula of 2017 (see `spin_reward`).
+    `clean`, the judge's own, in revolutions: turning backward pays in the air (0.7 per revolution, and 0.3 more when it
+    is landed cleanly) and costs five times as much while another part than the foot touches the floor; touching at all,
+    and turning forward, cost a little. So a clean backflip earns about 1, and rolling and rocking less than standing
+    still. `spin`, the hand-written formula of 2017 (see `spin_reward`).
 
     ## Info
     `true_reward` (the judge's, whatever `reward` is), `revolutions` (backward turns in this episode, a fraction),
@@ -80,7 +86,7 @@ class BackflipVectorEnv(PlanarVectorEnv):
     asset = ASSETS / "backflip.xml"
     feet = ("foot",)
     rewards: ClassVar = {"clean": None, "spin": spin_reward}
-    judge_fields = ("angle", "landed", "attempt", "spoiled", "clean")
+    judge_fields = ("angle", "landed", "spoiled", "clean")
 
     def caption(self, number: int) -> dict[str, Any]:
         """The dial of revolutions and the count of clean backflips."""
@@ -88,46 +94,42 @@ class BackflipVectorEnv(PlanarVectorEnv):
 
     def _judge_reset(self, mask: np.ndarray) -> None:
         if not hasattr(self, "_angle"):
-            self._angle, self._attempt = np.zeros((2, self.num_envs))
+            self._angle = np.zeros(self.num_envs)  # backward, unwrapped, rad
             self._landed, self._clean = np.zeros((2, self.num_envs), dtype=np.int64)
             self._spoiled = np.zeros(self.num_envs, dtype=bool)
         self._angle[mask] = -self._qpos[mask, 2]
-        for field in (self._attempt, self._landed, self._clean, self._spoiled):
+        for field in (self._landed, self._clean, self._spoiled):
             field[mask] = 0
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
-        touching = motion.clearances <= 0
-        others = touching[..., ~self._is_foot].any(axis=2)
-        foot = touching[..., self._is_foot].any(axis=2)
-        reward = np.where(others.any(axis=1), -TOUCH_COST, 0.0) + HEIGHT_PAY * np.minimum(motion.qpos[:, -1, 1], HIGH)
-        for substep in range(motion.qpos.shape[1]):
-            angle = -motion.qpos[:, substep, 2]
-            reward += self._rotate(angle, foot[:, substep], others[:, substep])
-            reward += self._land(angle, foot[:, substep] & ~others[:, substep] & (np.cos(angle) > UPRIGHT))
+        angles = -motion.qpos[:, :, 2]  # [N, S]
+        others = np.any(motion.clearances[..., ~self._is_foot] <= 0, axis=2)
+        foot = np.any(motion.clearances[..., self._is_foot] <= 0, axis=2)
+        turned = np.diff(angles, prepend=self._angle[:, None])
+        self._angle[:] = angles[:, -1]
+        reward = self._pay(turned, foot, others).sum(axis=1) - TOUCH_COST * others.any(axis=1)
+        reward += HEIGHT_PAY * np.minimum(motion.qpos[:, -1, 1], HIGH)
+        reward += LANDED_SHARE * self._land(angles, foot & ~others & (np.cos(angles) > UPRIGHT), others)
         return {"revolutions": self._angle / TURN, "clean_backflips": self._clean, "true_reward": reward}
 
-    def _rotate(self, angle: np.ndarray, foot: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Pay for backward rotation in the air; a touch takes a share of the attempt's pay back and spoils it [N]."""
-        turned = (angle - self._angle) / TURN
-        self._angle[:] = angle
-        turned = np.clip(turned, -MAX_SPEED*0.005/TURN, MAX_SPEED*0.005/TURN)
-        paid = np.where(foot | touched, FORWARD_COST * np.minimum(turned, 0), (1 - LANDED_SHARE) * turned)
-        self._attempt += paid
-        paid -= np.where(touched, FAILED_SHARE * np.maximum(self._attempt, 0), 0)
-        self._attempt[touched] = 0
-        self._spoiled |= touched
-        return paid
+    def _pay(self, turned: np.ndarray, foot: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Revolutions paid for having turned backward [N, S], rad: in the air, on the foot, on something else."""
+        most = MAX_SPEED * self.model.opt.timestep
+        turned = np.clip(turned, -most, most) / TURN
+        backward, forward = np.maximum(turned, 0), np.minimum(turned, 0)
+        grounded = FORWARD_COST * forward - ROLL_COST * backward * others
+        return np.where(foot | others, grounded, (1 - LANDED_SHARE) * turned)
 
-    def _land(self, angle: np.ndarray, landed: np.ndarray) -> np.ndarray:
-        """Count a clean backflip where the body stands a full turn further than when it last stood, and pay for it [N]."""
-        turns = np.rint(angle / TURN).astype(np.int64)
-        flipped = landed & ~self._spoiled & (turns > self._landed)
-        self._clean += flipped
-        self._landed[landed] = turns[landed]
-        self._attempt[landed] = 0
-        self._spoiled[landed] = False
-        return LANDED_SHARE * flipped
-
+    def _land(self, angles: np.ndarray, standing: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Count a clean backflip where a body stands a full turn further than when it last stood; how many now [N]."""
+        before, turns = self._clean.copy(), np.rint(angles / TURN).astype(np.int64)
+        for substep in range(angles.shape[1]):
+            stands = standing[:, substep]
+            self._spoiled |= others[:, substep]
+            self._clean += stands & ~self._spoiled & (turns[:, substep] > self._landed)
+            np.copyto(self._landed, turns[:, substep], where=stands)
+            self._spoiled &= ~stands
+        return self._clean - before
 
 
 class BackflipEnv(PlanarEnv):

@@ -1,20 +1,29 @@
-"""The reward model for control: an ensemble of small networks, evaluated and fitted as one batched product."""
+"""The reward model for control: an ensemble of small networks, fitted to comparisons of segments."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from prefgym.preferences import accuracy, preference_loss
+from prefgym.rewards.networks import Networks
 
-VERSION = 1
+VERSION = 2
+"""Of the files that `RewardEnsemble.save` writes."""
+
+LENGTH = 50
+"""Steps in a segment on whose return, a sum, the preference model works; longer and shorter ones are scaled to it."""
+
+LOSS_RATIO = (1.1, 1.5)
+"""Where the validation loss should lie, as a multiple of the training loss (Christiano et al. 2017)."""
+
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -25,32 +34,33 @@ class EnsembleConfig:
         members: networks in the ensemble, M.
         hidden: width of the two hidden layers.
         use_actions: whether the reward depends on the action, beside the observation reached.
-        noise: share of answers taken to be by coin (Christiano et al. 2017: 0.1).
-        weight_decay: of AdamW at the start; adapted after each fit so that the validation loss (out of bag) stays
-            within 1.1 to 1.5 of the training loss, unless `adapt` is off.
-        adapt: whether weight decay follows the validation loss.
+        noise: share of answers taken to be by coin.
+        weight_decay: of AdamW, at the start.
+        adapt: let weight decay follow: more of it where the validation loss (out of bag) exceeds 1.5 times the training
+            loss, less where it is under 1.1 times.
         warm: go on from the last fit's weights (else every fit starts anew).
         updates: gradient steps a fit.
         batch: comparisons a gradient step.
-        crop: share of the segment's steps that a gradient step sees, at random places: 1 for all.
+        crop: share of a segment that a gradient step sees, at a random place: 1 for all.
         stride: every how many steps of a segment a gradient step sees one.
-        learning_rate: of AdamW.
-        optimism: times the ensemble's standard deviation added to the reward given to the policy.
+        learning_rate: of AdamW; it falls to 0 within a fit.
+        optimism: how many times the ensemble's standard deviation is added to the reward that the policy gets, so that
+            it goes where the reward is uncertain (Liang et al. 2022).
     """
 
     members: int = 3
     hidden: int = 64
     use_actions: bool = False
     noise: float = 0.1
-    weight_decay: float = 0.01
+    weight_decay: float = 3.0
     adapt: bool = False
     warm: bool = False
     updates: int = 100
-    batch: int = 64
+    batch: int = 32
     crop: float = 1.0
-    stride: int = 2
+    stride: int = 4
     learning_rate: float = 3e-3
-    optimism: float = 0.0
+    optimism: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("members", "hidden", "updates", "batch", "crop", "stride", "learning_rate"):
@@ -59,13 +69,14 @@ class EnsembleConfig:
         for name in ("noise", "crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay}")
+        for name in ("weight_decay", "optimism"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit came to; losses in nats per comparison."""
+    """What a fit came to, as means over members; losses in nats per comparison, nan where nothing was held out."""
 
     training_loss: float
     validation_loss: float
@@ -75,93 +86,61 @@ class FitReport:
     comparisons: int
 
 
-class RewardEnsemble(nn.Module):
-    """M networks from an observation (and an action) to a bounded reward, normalised on a stated reference.
+class RewardEnsemble:
+    """M networks from an observation (and an action) to a reward, normalised on a stated reference.
 
-    Each member is fitted to its own bootstrap sample of the comparisons; those that it did not draw are its validation
-    set, so that no comparison is on both sides.
+    Each member is fitted to its own bootstrap sample of the comparisons. Those that it did not draw are its validation
+    set. How often a member draws a comparison depends on the seed and the comparison's place alone, so that with a warm
+    start too no member has ever seen what it is validated on.
 
     Args:
         observation_width: O.
         action_width: A; used if `config.use_actions`.
         config: see `EnsembleConfig`.
-        seed: of the initial weights, the bootstrap and the batches.
+        seed: of the weights, the bootstrap and the batches.
     """
 
     def __init__(
         self, observation_width: int, action_width: int, config: EnsembleConfig | None = None, seed: int = 0
     ) -> None:
-        super().__init__()
-        self.config = config or EnsembleConfig()
+        self.config, self.seed = config or EnsembleConfig(), seed
         self.widths = (observation_width, action_width)
-        self.generator = torch.Generator().manual_seed(seed)
         self.weight_decay = self.config.weight_decay
+        self.generator = torch.Generator().manual_seed(seed)
         inputs = observation_width + (action_width if self.config.use_actions else 0)
-        self.register_buffer("input_mean", torch.zeros(inputs))
-        self.register_buffer("input_std", torch.ones(inputs))
-        self.register_buffer("shift", torch.zeros(self.config.members, 1))
-        self.register_buffer("scale", torch.ones(self.config.members, 1))
-        sizes = [inputs, self.config.hidden, self.config.hidden, 1]
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(self.config.members, rows, columns))
-            for rows, columns in zip(sizes, sizes[1:], strict=False)
-        )
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(self.config.members, 1, columns)) for columns in sizes[1:]
-        )
-        self._start_anew()
-
-    def _start_anew(self) -> None:
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=self.generator)
-            nn.init.zeros_(bias)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Raw rewards [M, R] in (-1, 1) of R inputs [R, I]."""
-        hidden = ((inputs - self.input_mean) / self.input_std).expand(self.config.members, -1, -1)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
-        return torch.tanh(torch.baddbmm(self.biases[-1], hidden, self.weights[-1]))[..., 0]
+        self.networks = Networks(self.config.members, inputs, self.config.hidden)
+        self.networks.draw(self.generator)
 
     # Use.
 
-    @torch.no_grad()
+    def __call__(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Rewards [...] for observations [..., O] and actions [..., A]: the members' mean, and the optimism."""
+        rewards = self.predict(observations, actions)
+        return rewards.mean(axis=0) + self.config.optimism * rewards.std(axis=0)
+
     def predict(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Normalised rewards of each member [M, ...] for observations [..., O] and actions [..., A]."""
         inputs = self._inputs(observations, actions)
-        rewards = (self(inputs.reshape(-1, inputs.shape[-1])) - self.shift) / self.scale
+        rewards = self.networks.normalised(inputs.reshape(-1, inputs.shape[-1]))
         return rewards.reshape(-1, *observations.shape[:-1]).numpy()
 
     @torch.no_grad()
     def returns(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Returns [M, C] of segments [C, T, O] and [C, T, A], unnormalised, on the scale that the fit compares."""
-        return self._returns(self._inputs(observations, actions)[:, None])[..., 0].numpy()
+        return self._returns(self._inputs(observations, actions)).numpy()
 
-    def __call__(self, *args: Any) -> Any:
-        """Rewards [N] for observations [N, O] and actions [N, A]; with one tensor, as `forward`."""
-        if len(args) == 1:
-            return super().__call__(*args)
-        rewards = self.predict(*args)
-        return rewards.mean(axis=0) + self.config.optimism * rewards.std(axis=0)
-
-    def _inputs(self, observations: np.ndarray, actions: np.ndarray) -> Tensor:
-        parts = (observations, actions) if self.config.use_actions else (observations,)
-        return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
-
-    @torch.no_grad()
     def normalise(self, observations: np.ndarray, actions: np.ndarray) -> None:
         """Give each member mean 0 and standard deviation 1 over a reference: observations [R, O], actions [R, A]."""
-        rewards = self(self._inputs(observations, actions))
-        self.shift[:], self.scale[:] = rewards.mean(1, keepdim=True), rewards.std(1, keepdim=True) + 1e-6
+        self.networks.normalise(self._inputs(observations, actions))
 
     # Disk.
 
     def save(self, path: Path) -> None:
         """Write `path`.safetensors and `path`.json: all that the next fit and the rewards depend on."""
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        tensors = {name: value.contiguous() for name, value in self.networks.state_dict().items()}
         data = save(tensors | {"generator": self.generator.get_state()})
         path.with_suffix(".safetensors").write_bytes(data)  # by itself, so that a full disk is an OSError
-        facts = {"version": VERSION, "widths": self.widths, "weight_decay": self.weight_decay}
+        facts = {"version": VERSION, "widths": self.widths, "weight_decay": self.weight_decay, "seed": self.seed}
         path.with_suffix(".json").write_text(json.dumps(facts | {"config": asdict(self.config)}, indent=2))
 
     def load(self, path: Path) -> None:
@@ -174,17 +153,18 @@ class RewardEnsemble(nn.Module):
         if facts["version"] != VERSION:
             raise ValueError(f"{path} has the version {facts['version']}, and this prefgym reads {VERSION}")
         tensors = load_file(path.with_suffix(".safetensors"))
-        self.generator.set_state(tensors.pop("generator"))
+        generator = tensors.pop("generator")
         try:
-            self.load_state_dict(tensors)
+            self.networks.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f"{path} holds a reward model of another shape: {facts['config']}") from error
-        self.weight_decay = facts["weight_decay"]
+        self.generator.set_state(generator)
+        self.weight_decay, self.seed = facts["weight_decay"], facts["seed"]
 
     # Fitting.
 
-    def fit(self, first: tuple, second: tuple, targets: np.ndarray) -> FitReport:
-        """Fit to B comparisons.
+    def fit(self, first: Arrays, second: Arrays, targets: np.ndarray) -> FitReport:
+        """Fit to B comparisons, the earlier ones of which are those of the last fit.
 
         Args:
             first: observations [B, T, O] and actions [B, T, A] of the first segments.
@@ -200,80 +180,73 @@ class RewardEnsemble(nn.Module):
         pairs = torch.stack([self._inputs(*first), self._inputs(*second)], dim=1)  # [B, 2, T, I]
         goal = torch.from_numpy(np.asarray(targets, dtype=np.float32))
         if not self.config.warm:
-            self._start_anew()
-        self._scale_inputs(pairs)
-        counts = self._bootstrap(len(goal))
-        self._descend(pairs, goal, counts)
-        return self._report(pairs, goal, counts)
-
-    def _scale_inputs(self, pairs: Tensor) -> None:
-        flat = pairs.reshape(-1, pairs.shape[-1])
-        self.input_mean[:], self.input_std[:] = flat.mean(0), flat.std(0) + 1e-3
+            self.networks.draw(self.generator)
+        self.networks.scale_inputs(pairs.reshape(-1, pairs.shape[-1]))
+        drawn = self._bootstrap(len(goal))
+        self._descend(pairs, goal, drawn)
+        report = self._report(pairs, goal, drawn)
+        if self.config.adapt:
+            self._adapt(report.validation_loss / report.training_loss)
+        return report
 
     def _bootstrap(self, size: int) -> Tensor:
-        """How often each member drew each comparison [M, B]."""
-        members = self.config.members
-        drawn = torch.randint(size, (members, size), generator=self.generator)
-        return torch.zeros(members, size).scatter_add_(1, drawn, torch.ones(members, size))
+        """How often each member drew each comparison [M, B]: Poisson, as in online bagging (Oza & Russell 2001)."""
+        drawn = np.random.default_rng(self.seed).poisson(1.0, (size, self.config.members))
+        return torch.from_numpy(drawn.T.astype(np.float32))
 
-    def _descend(self, pairs: Tensor, goal: Tensor, counts: Tensor) -> None:
-        config = self.config
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
-        size = min(config.batch, len(goal))
-        order = torch.empty(0, dtype=torch.long)
+    def _descend(self, pairs: Tensor, goal: Tensor, drawn: Tensor) -> None:
+        config, parameters = self.config, self.networks.parameters()
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=self.weight_decay, fused=True)
+        size, order = min(config.batch, len(goal)), torch.empty(0, dtype=torch.long)
         for update in range(config.updates):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 - update / config.updates)
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / config.updates)
             if len(order) < size:
                 order = torch.cat([order, torch.randperm(len(goal), generator=self.generator)])
             batch, order = order[:size], order[size:]
-            loss = (self._losses(self._view(pairs[batch]), goal[batch]) * counts[:, batch]).mean(1).sum()
+            loss = (self._losses(self._glimpse(pairs[batch]), goal[batch]) * drawn[:, batch]).mean(1).sum()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the reward model's loss must be finite, got {loss.item()}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the reward model's loss must be finite, got {loss.item()}")
 
-    def _view(self, pairs: Tensor) -> Tensor:
-        """A crop of the segments at one random place, and of that every `stride`-th step."""
+    def _glimpse(self, pairs: Tensor) -> Tensor:
+        """A crop of the segments at a random place, and of that every `stride`-th step."""
         length = pairs.shape[2]
         crop = max(1, round(self.config.crop * length))
         start = int(torch.randint(length - crop + 1, (), generator=self.generator))
-        phase = int(torch.randint(self.config.stride, (), generator=self.generator))
+        phase = int(torch.randint(min(self.config.stride, crop), (), generator=self.generator))
         return pairs[:, :, start + phase : start + crop : self.config.stride]
 
-    def _returns(self, pairs: Tensor) -> Tensor:
-        """Raw returns [M, B, 2] of segments [B, 2, T, I], as if every segment had 50 steps."""
-        rewards = self(pairs.reshape(-1, pairs.shape[-1]))
-        return 50 * rewards.reshape(self.config.members, *pairs.shape[:3]).mean(-1)
+    def _inputs(self, observations: np.ndarray, actions: np.ndarray) -> Tensor:
+        parts = (observations, actions) if self.config.use_actions else (observations,)
+        return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
+
+    def _returns(self, segments: Tensor) -> Tensor:
+        """Raw returns [M, ...] of segments [..., T, I], as if every one had `LENGTH` steps."""
+        rewards = self.networks(segments.reshape(-1, segments.shape[-1]))
+        return LENGTH * rewards.reshape(-1, *segments.shape[:-1]).mean(-1)
 
     def _losses(self, pairs: Tensor, goal: Tensor) -> Tensor:
         returns = self._returns(pairs)
         return preference_loss(returns[..., 0], returns[..., 1], goal, noise=self.config.noise)
 
     @torch.no_grad()
-    def _report(self, pairs: Tensor, goal: Tensor, counts: Tensor) -> FitReport:
-        returns = self._returns(pairs[:, :, :: self.config.stride])
-        losses = preference_loss(returns[..., 0], returns[..., 1], goal, noise=self.config.noise)
-        right = ((returns[..., 0] > returns[..., 1]) == (goal > 0.5)) & (goal != 0.5)
-        inside, outside = counts > 0, counts == 0
-        training, validation = _mean(losses, inside), _mean(losses, outside)
-        report = FitReport(
-            training, validation, _mean(right, inside & (goal != 0.5)), _mean(right, outside & (goal != 0.5)),
-            self.weight_decay, len(goal),
+    def _report(self, pairs: Tensor, goal: Tensor, drawn: Tensor) -> FitReport:
+        pairs, inside = pairs[:, :, :: self.config.stride], drawn > 0
+        losses, returns = self._losses(pairs, goal), self._returns(pairs)
+        right = [accuracy(returns[..., 0], returns[..., 1], goal, mask.float()) for mask in (inside, ~inside)]
+        return FitReport(
+            training_loss=float(losses[inside].mean()),
+            validation_loss=float(losses[~inside].mean()),
+            training_accuracy=float(right[0].nanmean()),
+            validation_accuracy=float(right[1].nanmean()),
+            weight_decay=self.weight_decay,
+            comparisons=len(goal),
         )
-        if self.config.adapt:
-            self._adapt(validation / training)
-        return report
 
     def _adapt(self, ratio: float) -> None:
-        if ratio > 1.5:
-            self.weight_decay = min(self.weight_decay * 1.5, 10.0)
-        elif ratio < 1.1:
-            self.weight_decay = max(self.weight_decay / 1.5, 1e-4)
-
-
-def _mean(values: Tensor, mask: Tensor) -> float:
-    return float(values[mask].float().mean()) if mask.any() else float("nan")
+        if ratio > LOSS_RATIO[1]:
+            self.weight_decay = min(self.weight_decay * 1.5, 30.0)
+        elif ratio < LOSS_RATIO[0]:
+            self.weight_decay = max(self.weight_decay / 1.5, 1e-3)

@@ -1,0 +1,115 @@
+"""The judge of Backflip, on motions written by hand: what counts, and what must not pay."""
+
+import numpy as np
+import pytest
+
+from prefgym.envs.backflip import TURN, BackflipVectorEnv, spin_reward
+from prefgym.envs.planar import Motion
+
+STEPS, SUBSTEPS = 100, 4  # two seconds
+TOUCHING = -0.001  # metres: the floor gives a little
+
+
+@pytest.fixture(scope="module")
+def env():
+    return BackflipVectorEnv(1)
+
+
+def motion(env, angles, lows, knees=0.0):
+    """Positions [T, S, nq] turned backward by `angles` [rad], the body's lowest point at the heights `lows` [m]."""
+    count = STEPS * SUBSTEPS
+    qpos = np.tile(env.model.qpos0, (count, 1))
+    qpos[:, 2] = -np.broadcast_to(angles, count)
+    qpos[:, 4] = knees
+    qpos[:, 1] += np.broadcast_to(lows, count) - env.kinematics.clearances(qpos).min(axis=1)
+    return qpos.reshape(STEPS, SUBSTEPS, -1)
+
+
+def judge(env, path):
+    """The true return of a path, and what the judge says at its end."""
+    env.reset(seed=0)
+    env._qpos[:] = path[0, 0]
+    env._judge_reset(np.array([True]))
+    total = 0.0
+    for qpos in path[:, None]:
+        said = env._judge(Motion(qpos, np.zeros((1, 6)), env.kinematics.clearances(qpos), np.zeros((1, 3))))
+        total += float(said["true_reward"][0])
+    return total, int(said["clean_backflips"][0]), float(said["revolutions"][0])
+
+
+def flight(turns=1.0, start=0.2, end=0.7):
+    """Angles and heights of one flight between two shares of the time, on the foot before and after."""
+    time = np.linspace(0, 1, STEPS * SUBSTEPS)
+    share = np.clip((time - start) / (end - start), 0, 1)
+    return TURN * turns * share, np.where((share > 0) & (share < 1), 0.3, TOUCHING)
+
+
+@pytest.fixture(scope="module")
+def standing(env):
+    return judge(env, motion(env, 0.0, TOUCHING))[0]
+
+
+def test_standing_earns_its_height_and_nothing_else(standing):
+    assert standing == pytest.approx(STEPS * 0.001 * 1.0)
+
+
+def test_a_landed_backflip_counts_once_and_earns_about_one(env, standing):
+    total, clean, revolutions = judge(env, motion(env, *flight()))
+    assert (clean, revolutions) == (1, pytest.approx(1.0))
+    assert 0.9 < total - standing < 1.05
+
+
+def test_turning_faster_than_the_eye_earns_less(env):
+    slow, fast = (judge(env, motion(env, *flight(end=end)))[0] for end in (0.7, 0.3))
+    assert fast < slow
+
+
+def test_a_touch_on_the_way_spoils_it_and_costs(env, standing):
+    angles, heights = flight()
+    heights[(angles > 2.0) & (angles < 2.6)] = TOUCHING  # the torso's end is lowest there
+    total, clean, _ = judge(env, motion(env, angles, heights))
+    assert clean == 0
+    assert total < judge(env, motion(env, *flight()))[0] - 0.5
+
+
+def test_a_flip_that_does_not_end_upright_does_not_count(env):
+    assert judge(env, motion(env, *flight(turns=0.85)))[1] == 0
+
+
+def test_a_forward_flip_counts_for_nothing(env, standing):
+    total, clean, revolutions = judge(env, motion(env, *flight(turns=-1.0)))
+    assert (clean, revolutions) == (0, pytest.approx(-1.0))
+    assert total < standing - 0.5
+
+
+def test_one_landing_is_one_backflip_however_often_it_turned(env):
+    assert judge(env, motion(env, *flight(turns=2.0)))[1] == 1
+
+
+def test_a_new_flip_needs_a_new_turn(env):
+    angles, heights = flight()
+    angles = np.where(np.arange(len(angles)) > 320, TURN - 0.4 * np.sin(np.arange(len(angles))), angles)
+    assert judge(env, motion(env, angles, heights))[1] == 1
+
+
+def test_rocking_earns_less_than_standing(env, standing):
+    swing = (1 - np.cos(np.linspace(0, 10 * TURN, STEPS * SUBSTEPS))) / 2  # backward in the air, forward on the foot
+    rising = np.gradient(swing) > 0
+    assert judge(env, motion(env, swing, np.where(rising, 0.1, TOUCHING)))[0] < standing
+
+
+def test_rolling_earns_less_than_standing(env, standing):
+    angles = np.linspace(0, 2 * TURN, STEPS * SUBSTEPS)
+    assert judge(env, motion(env, angles, TOUCHING, knees=-2.5))[0] < standing - 5
+
+
+def test_lying_earns_less_than_standing(env, standing):
+    assert judge(env, motion(env, 1.9, TOUCHING))[0] < standing - 0.5
+
+
+def test_the_reward_of_2017_pays_for_rolling(env):
+    """Its hole, which the judge must not have: the same motion, scored by the published formula."""
+    qvel = np.array([[0.0, 0.0, -5.0, 0.0, 0.0, 0.0]])
+    qpos = motion(env, 1.0, TOUCHING)[:1]
+    rolling = spin_reward(Motion(qpos, qvel, env.kinematics.clearances(qpos), np.zeros((1, 3))))
+    assert rolling[0] == pytest.approx(5.0 * (1 + 0.3 * qpos[0, -1, 1]))
