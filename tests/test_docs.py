@@ -227,8 +227,9 @@ def test_the_tree_names_every_file_once():
     told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if told.returncode:
         pytest.skip("not a clone: there is no list of the files that belong to it")
-    here = {path for path in told.stdout.splitlines() if (ROOT / path).exists()}
-    assert sorted(here | MADE_LATER) == sorted(set(tree()))
+    here = {path for path in told.stdout.splitlines() if (ROOT / path).exists()} | MADE_LATER
+    assert here - set(tree()) == set(), "files that the tree in README.md lacks"
+    assert set(tree()) - here == set(), "names in the tree of README.md without a file"
     assert len(tree()) == len(set(tree()))
 
 
