@@ -26,7 +26,7 @@ class LoopConfig:
     """
 
     labels: int = 900
-    steps: int = 1_000_000
+    steps: int = 1_500_000
     sessions: int = 24
     up_front: float = 0.1
     schedule: str = "constant"
