@@ -71,7 +71,7 @@ def test_every_verb_explains_itself(verb, capsys):
         (["backflip", "--schedule", "decaing"], "Unknown schedule 'decaing'. Did you mean 'decaying'?"),
         (["backflip", "--labels", "-3"], "`labels` must be at least 0, got -3"),
         (["backflip", "--labels", "0"], "`labels` must be at least 1 without --reward-model or --reuse-labels, got 0"),
-        (["backflip", "--labels", "20000"], "`labels` must be at most 10000, got 20000"),
+        (["backflip", "--labels", "20000"], "`labels` must be at most 15000, got 20000"),
         (["backflip", "--steps", "0"], "`steps` must be at least 1, got 0"),
         (["backflip", "--steps", "20000", "--labels", "10"], "`steps` must be at least 24576"),
         (["backflip", "--envs", "0"], "`envs` must be at least 1, got 0"),

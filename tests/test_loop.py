@@ -395,7 +395,9 @@ def learned_turns(store, backward=True):
     env = PreferenceReward(TurnVectorEnv(32), recorder=Recorder(100))
     adapter = VectorAdapter(EpisodeLog(env))
     agent = make_ppo(adapter, PPOConfig(n_steps=32, batch_size=256, n_epochs=6), seed=0)
-    model = RewardEnsemble(env.single_observation_space.shape[0], 3, EnsembleConfig(updates=60, batch=32), seed=0)
+    # Without optimism: in so short a run, exploring would hide what was learned.
+    config = EnsembleConfig(updates=60, weight_decay=0.01, stride=2, optimism=0.0)
+    model = RewardEnsemble(env.single_observation_space.shape[0], 3, config, seed=0)
     teacher = teachers["oracle"](seed=0) if backward else Contrary()
     config = LoopConfig(labels=60, steps=20_000, sessions=6, explore_steps=1600, segment_length=25, window=64)
     PreferenceLoop(agent, env, model, teacher, queries["on-policy"](), store, config, rollout=1024).run()
