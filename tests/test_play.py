@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -151,23 +150,6 @@ def test_a_run_is_played_with_its_policy_and_its_learned_reward(monkeypatch, run
 def test_stochastic_actions_are_other_ones(monkeypatch, run):
     calm, wild = (hear(monkeypatch, run, stochastic=stochastic)["step"] for stochastic in (False, True))
     assert (calm().qpos != wild().qpos).any()
-
-
-@pytest.fixture(scope="module")
-def display():
-    """Name of an X display that lives as long as the module's tests."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed (apt-get install xvfb)")
-    reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x700x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            number = pipe.readline().strip()  # written once the display takes connections
-        if not number:
-            pytest.skip("Xvfb does not start here")
-        yield f":{number}"
-        server.terminate()
 
 
 WINDOW = """

@@ -218,23 +218,6 @@ say(closed=True, display=pygame.display.get_init())
 """
 
 
-@pytest.fixture(scope="module")
-def display():
-    """Name of an X display that lives as long as the module's tests."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed (apt-get install xvfb)")
-    reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x700x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            number = pipe.readline().strip()  # written once the display takes connections
-        if not number:
-            pytest.skip("Xvfb does not start here")
-        yield f":{number}"
-        server.terminate()
-
-
 class Session:
     """A window in a process of its own, and what it says."""
 
