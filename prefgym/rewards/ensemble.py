@@ -203,7 +203,8 @@ class RewardEnsemble:
             if len(order) < size:
                 order = torch.cat([order, torch.randperm(len(goal), generator=self.generator)])
             batch, order = order[:size], order[size:]
-            loss = (self._losses(self._glimpse(pairs[batch]), goal[batch]) * drawn[:, batch]).mean(1).sum()
+            returns = self._returns(self._glimpse(pairs[batch]))
+            loss = (self._losses(returns, goal[batch]) * drawn[:, batch]).mean(1).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the reward model's loss must be finite, got {loss.item()}")
             optimizer.zero_grad()
@@ -227,14 +228,14 @@ class RewardEnsemble:
         rewards = self.networks(segments.reshape(-1, segments.shape[-1]))
         return LENGTH * rewards.reshape(-1, *segments.shape[:-1]).mean(-1)
 
-    def _losses(self, pairs: Tensor, goal: Tensor) -> Tensor:
-        returns = self._returns(pairs)
+    def _losses(self, returns: Tensor, goal: Tensor) -> Tensor:
+        """Losses [M, B] of returns [M, B, 2]."""
         return preference_loss(returns[..., 0], returns[..., 1], goal, noise=self.config.noise)
 
     @torch.no_grad()
     def _report(self, pairs: Tensor, goal: Tensor, drawn: Tensor) -> FitReport:
-        pairs, inside = pairs[:, :, :: self.config.stride], drawn > 0
-        losses, returns = self._losses(pairs, goal), self._returns(pairs)
+        returns, inside = self._returns(pairs[:, :, :: self.config.stride]), drawn > 0
+        losses = self._losses(returns, goal)
         right = [accuracy(returns[..., 0], returns[..., 1], goal, mask.float()) for mask in (inside, ~inside)]
         return FitReport(
             training_loss=float(losses[inside].mean()),
