@@ -27,8 +27,8 @@ class PPOConfig:
         hidden: width of the two hidden layers of policy and value.
     """
 
-    n_steps: int = 32
-    batch_size: int = 2048
+    n_steps: int = 64
+    batch_size: int = 1024
     n_epochs: int = 6
     learning_rate: float = 1e-3
     gamma: float = 0.99

@@ -9,16 +9,14 @@ import numpy as np
 from prefgym.envs.planar import ASSETS, Motion, PlanarEnv, PlanarVectorEnv
 
 TURN = 2 * np.pi
-UPRIGHT = np.cos(np.radians(30))  # cosine of the torso's greatest tilt that counts as upright
+TILT = np.radians(45)  # of the torso, the greatest that counts as upright
 
 # The judge's pay, in revolutions.
-LANDED_SHARE = 0.3  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
-MAX_SPEED = 12.0  # rad/s: turning faster earns no more, it only blurs
-FORWARD_COST = 0.8  # charged per forward revolution on the floor: more than is paid in the air, or rocking pays
-ROLL_COST = 5.0  # charged per backward revolution while something but the foot touches the floor,
-TOUCH_COST = 0.005  # and per control step (0.02 s)
-HEIGHT_PAY = 0.001  # paid per control step and metre of the torso's height,
-HIGH = 1.0  # metres, up to which it is paid
+LANDED_SHARE = 0.2  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
+MAX_SPEED = 10.0  # rad/s: turning faster earns no more, it only blurs
+FORWARD_COST = 0.1  # charged per forward revolution on the floor
+SPOILED_COST = 0.003  # charged per control step (0.02 s) while the attempt is spoiled
+HEIGHT_PAY = 0.001  # paid per control step and metre of the torso's height
 
 
 def spin_reward(motion: Motion) -> np.ndarray:
@@ -37,7 +35,9 @@ class BackflipVectorEnv(PlanarVectorEnv):
 
     A planar body of torso, thigh, leg and foot, 1.5 m tall, on three motors; 50 control steps per second. It starts
     upright on its foot and can turn without limit. A *clean backflip* is one full backward revolution during which
-    nothing but the foot touches the floor, ended upright on the foot.
+    nothing but the foot touches the floor, ended upright on the foot: with the torso within 45° of the vertical. An
+    attempt is *spoiled* when another part touches, or when it turns past upright without having stood; the next one
+    begins where it stands upright again.
 
     ## Actions
     Three torques, each from -1 to 1, times 200 N m.
@@ -69,13 +69,13 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 13 | clearance of the thigh | -1 | 5 | m |
     | 14 | clearance of the leg | -1 | 5 | m |
     | 15 | clearance of the foot | -1 | 5 | m |
-    | 16 | time since another part than the foot touched the floor | 0 | 1 | s |
+    | 16 | whether the attempt is spoiled | 0 | 1 | |
 
     ## Rewards
-    `clean`, the judge's own, in revolutions: turning backward pays in the air (0.7 per revolution, and 0.3 more when it
-    is landed cleanly) and costs five times as much while another part than the foot touches the floor; touching at
-    all, and turning forward on the floor, cost too. So a clean backflip earns about 1, and rolling and rocking earn
-    less than standing still.
+    `clean`, the judge's own, in revolutions: turning backward in the air pays 0.8 per revolution, each angle once, until
+    the attempt is spoiled, and a clean landing 0.2. Turning forward costs as much in the air, and 0.1 on the
+    floor; every moment of a spoiled attempt costs too. So a clean backflip earns about 1, and rolling and rocking
+    earn less than standing.
     `spin`, the hand-written formula of 2017 (see `spin_reward`).
 
     ## Info
@@ -87,7 +87,8 @@ class BackflipVectorEnv(PlanarVectorEnv):
     asset = ASSETS / "backflip.xml"
     feet = ("foot",)
     rewards: ClassVar = {"clean": None, "spin": spin_reward}
-    judge_fields = ("angle", "landed", "spoiled", "clean")
+    judge_fields = ("angle", "furthest", "landed", "spoiled", "clean")
+    observed = ("spoiled",)
 
     def caption(self, number: int) -> dict[str, Any]:
         """The dial of revolutions and the count of clean backflips."""
@@ -95,42 +96,39 @@ class BackflipVectorEnv(PlanarVectorEnv):
 
     def _judge_reset(self, mask: np.ndarray) -> None:
         if not hasattr(self, "_angle"):
-            self._angle = np.zeros(self.num_envs)  # backward, unwrapped, rad
-            self._landed, self._clean = np.zeros((2, self.num_envs), dtype=np.int64)
+            self._angle, self._furthest = np.zeros((2, self.num_envs))  # backward, unwrapped, rad: now, and paid for
+            self._landed, self._clean = np.zeros((2, self.num_envs), dtype=np.int64)  # turns, and clean ones
             self._spoiled = np.zeros(self.num_envs, dtype=bool)
-        self._angle[mask] = -self._qpos[mask, 2]
+        self._angle[mask] = self._furthest[mask] = -self._qpos[mask, 2]
         for field in (self._landed, self._clean, self._spoiled):
             field[mask] = 0
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
-        angles = -motion.qpos[:, :, 2]  # [N, S]
-        others = np.any(motion.clearances[..., ~self._is_foot] <= 0, axis=2)
-        foot = np.any(motion.clearances[..., self._is_foot] <= 0, axis=2)
-        turned = np.diff(angles, prepend=self._angle[:, None])
-        self._angle[:] = angles[:, -1]
-        reward = self._pay(turned, foot, others).sum(axis=1) - TOUCH_COST * others.any(axis=1)
-        reward += HEIGHT_PAY * np.minimum(motion.qpos[:, -1, 1], HIGH)
-        reward += LANDED_SHARE * self._land(angles, foot & ~others & (np.cos(angles) > UPRIGHT), others)
+        before, reward = self._clean.copy(), HEIGHT_PAY * motion.qpos[:, -1, 1]
+        for angles, foot, others in zip(-motion.qpos[:, :, 2].T, motion.feet.T, motion.others.T, strict=True):
+            self._follow(angles, foot & ~others, others)
+            reward += self._pay(angles, foot | others)
+            self._angle[:] = angles
+        reward += LANDED_SHARE * (self._clean - before) - SPOILED_COST * self._spoiled
         return {"revolutions": self._angle / TURN, "clean_backflips": self._clean, "true_reward": reward}
 
-    def _pay(self, turned: np.ndarray, foot: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Revolutions paid for having turned backward [N, S], rad: in the air, on the foot, on something else."""
-        most = MAX_SPEED * self.model.opt.timestep
-        turned = np.clip(turned, -most, most) / TURN
-        backward, forward = np.maximum(turned, 0), np.minimum(turned, 0)
-        grounded = FORWARD_COST * forward - ROLL_COST * backward * others
-        return np.where(foot | others, grounded, (1 - LANDED_SHARE) * turned)
+    def _follow(self, angles: np.ndarray, on_foot: np.ndarray, others: np.ndarray) -> None:
+        """Follow the attempts to the next substep: spoil them, end them where a body stands, count the clean ones."""
+        turns = np.rint(angles / TURN).astype(np.int64)
+        stands = on_foot & (np.abs(angles - TURN * turns) < TILT)
+        self._spoiled |= others | (angles > TURN * (self._landed + 1) + TILT)
+        self._clean += stands & ~self._spoiled & (turns > self._landed)
+        np.maximum(self._landed, turns, out=self._landed, where=stands)  # going back forward gives no second try
+        self._spoiled &= ~stands
 
-    def _land(self, angles: np.ndarray, standing: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Count a clean backflip where a body stands a full turn further than when it last stood; how many now [N]."""
-        before, turns = self._clean.copy(), np.rint(angles / TURN).astype(np.int64)
-        for substep in range(angles.shape[1]):
-            stands = standing[:, substep]
-            self._spoiled |= others[:, substep]
-            self._clean += stands & ~self._spoiled & (turns[:, substep] > self._landed)
-            np.copyto(self._landed, turns[:, substep], where=stands)
-            self._spoiled &= ~stands
-        return self._clean - before
+    def _pay(self, angles: np.ndarray, grounded: np.ndarray) -> np.ndarray:
+        """Revolutions paid for turning from the last substep's angles to these [N]."""
+        most = MAX_SPEED * self.model.opt.timestep
+        paid = ~(grounded | self._spoiled)
+        new = np.clip(angles - np.maximum(self._angle, self._furthest), 0, most)
+        forward = np.minimum(angles - self._angle, 0)
+        np.maximum(self._furthest, angles, out=self._furthest, where=paid)
+        return np.where(paid, (1 - LANDED_SHARE) * (new + forward), FORWARD_COST * forward * grounded) / TURN
 
 
 class BackflipEnv(PlanarEnv):

@@ -35,7 +35,7 @@ class CheetahStandVectorEnv(PlanarVectorEnv):
     | 5 | front foot (ffoot) | -1 | 1 | 30 | N m |
 
     ## Observations
-    27 numbers, float32, clipped to these bounds; the torso's angle is 0 at rest and -90° when the nose points up.
+    26 numbers, float32, clipped to these bounds; the torso's angle is 0 at rest and -90° when the nose points up.
 
     | Num | Observation | Min | Max | Unit |
     | --- | --- | --- | --- | --- |
@@ -47,7 +47,6 @@ class CheetahStandVectorEnv(PlanarVectorEnv):
     | 12 … 17 | angular velocities of the six joints | -25 | 25 | rad/s |
     | 18, 19 | clearance of torso and head above the floor | -1 | 5 | m |
     | 20 … 25 | clearances of hind thigh, shin, foot, front thigh, shin, foot | -1 | 5 | m |
-    | 26 | time since another part than the hind shin and foot touched the floor | 0 | 1 | s |
 
     ## Rewards
     `stand` (the judge's), per step: how far the nose points up, the sine of its angle from -1 to 1, of which a fifth is
@@ -84,7 +83,7 @@ class CheetahStandVectorEnv(PlanarVectorEnv):
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
         up = np.sin(-motion.qpos[:, -1, 2])
-        reared = (motion.clearances[:, :, ~self._is_foot] > 0).all(axis=(1, 2))
+        reared = ~motion.others.any(axis=1)
         standing = (up > UPRIGHT) & reared
         self._stood += standing
         reward = up * np.where(reared, 1.0, 0.2)

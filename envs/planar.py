@@ -26,7 +26,6 @@ from prefgym.registry import UnknownNameError
 ASSETS = Path(__file__).parent / "assets"
 RENDER_MODES = ("human", "rgb_array")
 RENDERERS = ("painter", "mujoco")
-CLEAR = 1.0  # seconds; the time since a touch is observed up to here
 OPTIONS = ("stagger",)
 
 HEIGHTS = (-1.0, 5.0)  # metres; observations of heights and clearances are clipped to it
@@ -43,12 +42,16 @@ class Motion:
         qvel: [N, nv] raw velocities at the end, m/s and rad/s, never clipped.
         clearances: [N, S, C] metres from each capsule's lowest point to the floor; touching at 0 or below.
         actions: [N, A].
+        feet: [N, S] whether a foot touches the floor,
+        others: [N, S] and whether something else does.
     """
 
     qpos: NDArray[np.float64]
     qvel: NDArray[np.float64]
     clearances: NDArray[np.float64]
     actions: NDArray[np.float64]
+    feet: NDArray[np.bool_]
+    others: NDArray[np.bool_]
 
 
 class PlanarVectorEnv(VectorEnv):
@@ -59,7 +62,8 @@ class PlanarVectorEnv(VectorEnv):
     is in ``info["final_obs"]``, its info in ``info["final_info"]``, whose masks say where an episode ended).
 
     ## Observations
-    For a body of J joints (beside the root's three) and C capsules, 7 + 2 J + C numbers, float32, clipped to:
+    For a body of J joints (beside the root's three) and C capsules, 6 + 2 J + C numbers and one more for each state of
+    the judge that a task shows, float32, clipped to:
 
     | Num | Observation | Min | Max | Unit |
     | --- | --- | --- | --- | --- |
@@ -72,7 +76,7 @@ class PlanarVectorEnv(VectorEnv):
     | 5 + J | angular velocity of the torso | -25 | 25 | rad/s |
     | 6 + J … 5 + 2 J | angular velocities of the joints | -25 | 25 | rad/s |
     | 6 + 2 J … 5 + 2 J + C | clearance of each capsule's lowest point above the floor | -1 | 5 | m |
-    | 6 + 2 J + C | time since something but a foot touched the floor | 0 | 1 | s |
+    | 6 + 2 J + C … | states of the judge (`observed`): what a person who watches would remember | 0 | 1 | |
 
     The place along x is not observed, nor how often the torso has turned, nor the time.
 
@@ -105,6 +109,7 @@ class PlanarVectorEnv(VectorEnv):
     horizon: ClassVar[int] = 200
     reset_noise: ClassVar[float] = 0.005
     judge_fields: ClassVar[tuple[str, ...]] = ()
+    observed: ClassVar[tuple[str, ...]] = ()  # of these, those that are observed, as 0 or 1
 
     def __init__(
         self,
@@ -134,7 +139,6 @@ class PlanarVectorEnv(VectorEnv):
         self._physics = Physics(self.model, self.num_envs, num_threads)
         self._qpos, self._qvel = self._physics.qpos, self._physics.qvel
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
-        self._clear = np.full(self.num_envs, CLEAR)
         self._everyone = np.ones(self.num_envs, dtype=bool)
         self._everyone.flags.writeable = False  # it is every info's mask
         self._generators: list[np.random.Generator] = []
@@ -147,7 +151,7 @@ class PlanarVectorEnv(VectorEnv):
     def _set_spaces(self) -> None:
         joints, capsules = self.model.nq - 3, len(self.kinematics.names)
         bounds = [(-1.0, 1.0)] * 2 + [HEIGHTS] + [ANGLES] * joints + [SPEEDS] * self.model.nv + [HEIGHTS] * capsules
-        bounds += [(0.0, CLEAR)]
+        bounds += [(0.0, 1.0)] * len(self.observed)
         self._low, self._high = np.array(bounds, dtype=np.float32).T
         self.single_observation_space = gym.spaces.Box(self._low, self._high, dtype=np.float32)
         low, high = self.model.actuator_ctrlrange.T.astype(np.float32)
@@ -245,7 +249,7 @@ class PlanarVectorEnv(VectorEnv):
         state: dict[str, Any] = {f"physics/{name}": array for name, array in self._physics.get_state().items()}
         state |= {f"judge/{name}": getattr(self, f"_{name}").copy() for name in self.judge_fields}
         generators = [generator.bit_generator.state for generator in self._generators]
-        clocks = {"elapsed": self._elapsed.copy(), "clear": self._clear.copy(), "started": self._started}
+        clocks = {"elapsed": self._elapsed.copy(), "started": self._started}
         return state | clocks | {"generators": generators}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
@@ -259,7 +263,7 @@ class PlanarVectorEnv(VectorEnv):
         self._physics.set_state({name: state[f"physics/{name}"] for name in self._physics.get_state()})
         for name in self.judge_fields:
             getattr(self, f"_{name}")[...] = state[f"judge/{name}"]
-        self._elapsed[:], self._clear[:], self._started = state["elapsed"], state["clear"], bool(state["started"])
+        self._elapsed[:], self._started = state["elapsed"], bool(state["started"])
         if not self._generators:
             self._seed(None)
         for generator, saved in zip(self._generators, state["generators"], strict=False):  # none before the first reset
@@ -273,15 +277,14 @@ class PlanarVectorEnv(VectorEnv):
         """One step without any reset: observations [N, O], rewards [N], truncations [N] and the info."""
         actions = self._checked(actions)
         qpos, failed = self._physics.step(actions, self.substeps)
-        motion = Motion(qpos, self._qvel, self.kinematics.clearances(qpos), actions)
-        self._time_clear(motion)
+        motion = self._motion(qpos, self._qvel, actions)
         judged = {name: values.copy() for name, values in self._judge(motion).items()}
         chosen = self.rewards[self.reward_name]
         rewards = judged["true_reward"].copy() if chosen is None else chosen(motion)
         if failed.any():
             rewards[failed] = judged["true_reward"][failed] = 0.0
         self._elapsed += 1
-        observations = self._observe(self._qpos, self._qvel, motion.clearances[:, -1], self._clear)
+        observations = self._observe(self._qpos, self._qvel, motion.clearances[:, -1], self._shown_states())
         return observations, rewards, (self._elapsed >= self.horizon) | failed, self._info(judged)
 
     def _autoreset(self, mask: np.ndarray, observations: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
@@ -295,13 +298,17 @@ class PlanarVectorEnv(VectorEnv):
         fresh = self._info({name: np.where(mask, 0, info[name]) for name in self._unjudged})
         return fresh | {"final_obs": final_obs, "_final_obs": mask, "final_info": final, "_final_info": mask}
 
-    def _time_clear(self, motion: Motion) -> None:
-        """Count the time since something but a foot touched the floor [N], at most `CLEAR` seconds."""
-        others = np.any(motion.clearances[..., ~self._is_foot] <= 0, axis=2)
-        touched = others.any(axis=1)
-        since = np.argmax(others[:, ::-1], axis=1) * self.model.opt.timestep
-        step = others.shape[1] * self.model.opt.timestep
-        self._clear[:] = np.where(touched, since, np.minimum(self._clear + step, CLEAR))
+    def _motion(self, qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray) -> Motion:
+        """A motion through positions [N, S, nq], with what touches the floor on the way."""
+        clearances = self.kinematics.clearances(qpos)
+        touching = clearances <= 0
+        feet, others = touching[..., self._is_foot].any(axis=2), touching[..., ~self._is_foot].any(axis=2)
+        return Motion(qpos, qvel, clearances, actions, feet, others)
+
+    def _shown_states(self) -> np.ndarray:
+        """The judge's states that are observed [N, `observed`]."""
+        states = [getattr(self, f"_{name}") for name in self.observed]
+        return np.stack(states, axis=1) if states else np.empty((self.num_envs, 0))
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         """Give every environment a generator; None keeps the one that it has."""
@@ -322,7 +329,7 @@ class PlanarVectorEnv(VectorEnv):
         draws = np.array([self._generators[i].uniform(-1, 1, self.model.nq + self.model.nv) for i in ids])
         self._qpos[ids] += self.reset_noise * draws[:, : self.model.nq]
         self._qvel[ids] += self.reset_noise * draws[:, self.model.nq :]
-        self._elapsed[ids], self._clear[ids] = 0, CLEAR
+        self._elapsed[ids] = 0
         self._judge_reset(mask)
         self._forget(mask)
 
@@ -350,26 +357,27 @@ class PlanarVectorEnv(VectorEnv):
     def _judge_nothing(self) -> dict[str, np.ndarray]:
         """What the judge says, all zeros: the info of a reset."""
         qpos = np.repeat(self._qpos[:, None], self.substeps, axis=1)
-        motion = Motion(qpos, self._qvel, self.kinematics.clearances(qpos), np.zeros(self.action_space.shape))  # type: ignore[arg-type]
+        motion = self._motion(qpos, self._qvel, np.zeros(self.action_space.shape))  # type: ignore[arg-type]
         self._judge_reset(self._everyone)
         return {name: np.zeros_like(values) for name, values in self._judge(motion).items()}
 
-    def _observe(self, qpos: np.ndarray, qvel: np.ndarray, clearances: np.ndarray, clear: np.ndarray) -> np.ndarray:
+    def _observe(self, qpos: np.ndarray, qvel: np.ndarray, clearances: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Observations [n, O] float32 of n bodies, by the table above."""
         joints, capsules = qpos.shape[1] - 3, clearances.shape[1]
         angle = np.ascontiguousarray(qpos[:, 2])  # sines of a strided array may differ in the last bit
         observations = np.empty((len(qpos), len(self._low)), dtype=np.float32)
         observations[:, 0], observations[:, 1], observations[:, 2] = np.sin(angle), np.cos(angle), qpos[:, 1]
         observations[:, 3 : 3 + joints] = qpos[:, 3:]
-        observations[:, 3 + joints : -capsules - 1] = qvel
-        observations[:, -capsules - 1 : -1] = clearances
-        observations[:, -1] = clear
+        end = 6 + 2 * joints
+        observations[:, 3 + joints : end] = qvel
+        observations[:, end : end + capsules] = clearances
+        observations[:, end + capsules :] = states
         return np.clip(observations, self._low, self._high, out=observations)
 
     def _observe_now(self, mask: np.ndarray) -> np.ndarray:
         """Observations [n, O] of the bodies of the mask as they are."""
         qpos = self._qpos[mask]
-        return self._observe(qpos, self._qvel[mask], self.kinematics.clearances(qpos), self._clear[mask])
+        return self._observe(qpos, self._qvel[mask], self.kinematics.clearances(qpos), self._shown_states()[mask])
 
     def _info(self, judged: dict[str, np.ndarray]) -> dict[str, Any]:
         """The info as Gymnasium's vector envs give it, each key with its mask."""

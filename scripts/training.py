@@ -72,7 +72,7 @@ class TrainConfig:
     query: str = "on-policy"
     agent: str = "ppo"
     seed: int = 0
-    envs: int = 256
+    envs: int = 128
     stagger: bool = False
     num_threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None

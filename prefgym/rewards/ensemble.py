@@ -52,10 +52,10 @@ class EnsembleConfig:
     hidden: int = 64
     use_actions: bool = False
     noise: float = 0.1
-    weight_decay: float = 3.0
+    weight_decay: float = 1.0
     adapt: bool = False
-    warm: bool = False
-    updates: int = 100
+    warm: bool = True
+    updates: int = 150
     batch: int = 32
     crop: float = 1.0
     stride: int = 4
