@@ -14,7 +14,7 @@ TILT = np.radians(45)  # of the torso, the greatest that counts as upright
 # The judge's pay, in revolutions.
 LANDED_SHARE = 0.2  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
 MAX_SPEED = 10.0  # rad/s: turning faster earns no more, it only blurs
-FORWARD_COST = 0.1  # charged per forward revolution on the floor
+TAKEN_BACK = 1.1  # of what an attempt was paid, if it ends standing where it began: more than 1, or rocking pays
 SPOILED_COST = 0.003  # charged per control step (0.02 s) while the attempt is spoiled
 HEIGHT_PAY = 0.001  # paid per control step and metre of the torso's height
 
@@ -72,10 +72,10 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 16 | whether the attempt is spoiled | 0 | 1 | |
 
     ## Rewards
-    `clean`, the judge's own, in revolutions: turning backward in the air pays 0.8 per revolution, each angle once, until
-    the attempt is spoiled, and a clean landing 0.2. Turning forward costs as much in the air, and 0.1 on the
-    floor; every moment of a spoiled attempt costs too. So a clean backflip earns about 1, and rolling and rocking
-    earn less than standing.
+    `clean`, the judge's own, in revolutions. Turning in the air pays 0.8 a turn backward, and costs as much forward,
+    until the attempt is spoiled; a clean landing pays 0.2. An attempt that ends standing where it began gives back
+    what it was paid and a tenth more, and every moment of a spoiled one costs. So a clean backflip earns about 1, and
+    rolling and rocking earn less than standing.
     `spin`, the hand-written formula of 2017 (see `spin_reward`).
 
     ## Info
@@ -87,7 +87,7 @@ class BackflipVectorEnv(PlanarVectorEnv):
     asset = ASSETS / "backflip.xml"
     feet = ("foot",)
     rewards: ClassVar = {"clean": None, "spin": spin_reward}
-    judge_fields = ("angle", "furthest", "landed", "spoiled", "clean")
+    judge_fields = ("angle", "paid", "landed", "spoiled", "clean")
     observed = ("spoiled",)
 
     def caption(self, number: int) -> dict[str, Any]:
@@ -96,39 +96,50 @@ class BackflipVectorEnv(PlanarVectorEnv):
 
     def _judge_reset(self, mask: np.ndarray) -> None:
         if not hasattr(self, "_angle"):
-            self._angle, self._furthest = np.zeros((2, self.num_envs))  # backward, unwrapped, rad: now, and paid for
+            self._angle = np.zeros(self.num_envs)  # backward, unwrapped, rad
+            self._paid = np.zeros(self.num_envs)  # for the present attempt, revolutions
             self._landed, self._clean = np.zeros((2, self.num_envs), dtype=np.int64)  # turns, and clean ones
             self._spoiled = np.zeros(self.num_envs, dtype=bool)
-        self._angle[mask] = self._furthest[mask] = -self._qpos[mask, 2]
-        for field in (self._landed, self._clean, self._spoiled):
+        self._angle[mask] = -self._qpos[mask, 2]
+        for field in (self._paid, self._landed, self._clean, self._spoiled):
             field[mask] = 0
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
         before, reward = self._clean.copy(), HEIGHT_PAY * motion.qpos[:, -1, 1]
         for angles, foot, others in zip(-motion.qpos[:, :, 2].T, motion.feet.T, motion.others.T, strict=True):
-            self._follow(angles, foot & ~others, others)
-            reward += self._pay(angles, foot | others)
+            stands, onward = self._follow(angles, foot & ~others, others)
+            reward += self._pay(angles, foot | others) - self._settle(stands, onward)
             self._angle[:] = angles
         reward += LANDED_SHARE * (self._clean - before) - SPOILED_COST * self._spoiled
         return {"revolutions": self._angle / TURN, "clean_backflips": self._clean, "true_reward": reward}
 
-    def _follow(self, angles: np.ndarray, on_foot: np.ndarray, others: np.ndarray) -> None:
-        """Follow the attempts to the next substep: spoil them, end them where a body stands, count the clean ones."""
+    def _follow(self, angles: np.ndarray, on_foot: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Follow the attempts to the next substep: spoil them, end them where a body stands, count the clean ones.
+
+        Returns:
+            Which bodies stand [N], and which are a turn further than they ever stood [N].
+        """
         turns = np.rint(angles / TURN).astype(np.int64)
-        stands = on_foot & (np.abs(angles - TURN * turns) < TILT)
+        stands, onward = on_foot & (np.abs(angles - TURN * turns) < TILT), turns > self._landed
         self._spoiled |= others | (angles > TURN * (self._landed + 1) + TILT)
-        self._clean += stands & ~self._spoiled & (turns > self._landed)
+        self._clean += stands & onward & ~self._spoiled
         np.maximum(self._landed, turns, out=self._landed, where=stands)  # going back forward gives no second try
         self._spoiled &= ~stands
+        return stands, onward
 
     def _pay(self, angles: np.ndarray, grounded: np.ndarray) -> np.ndarray:
         """Revolutions paid for turning from the last substep's angles to these [N]."""
         most = MAX_SPEED * self.model.opt.timestep
-        paid = ~(grounded | self._spoiled)
-        new = np.clip(angles - np.maximum(self._angle, self._furthest), 0, most)
-        forward = np.minimum(angles - self._angle, 0)
-        np.maximum(self._furthest, angles, out=self._furthest, where=paid)
-        return np.where(paid, (1 - LANDED_SHARE) * (new + forward), FORWARD_COST * forward * grounded) / TURN
+        turned = np.clip(angles - self._angle, -most, most) / TURN
+        pay = np.where(grounded | self._spoiled, 0.0, (1 - LANDED_SHARE) * turned)
+        self._paid += pay
+        return pay
+
+    def _settle(self, stands: np.ndarray, onward: np.ndarray) -> np.ndarray:
+        """Revolutions taken back from attempts that end where they began [N]."""
+        taken = np.where(stands & ~onward, TAKEN_BACK * np.maximum(self._paid, 0), 0.0)
+        self._paid[stands] = 0
+        return taken
 
 
 class BackflipEnv(PlanarEnv):

@@ -301,8 +301,8 @@ class PlanarVectorEnv(VectorEnv):
     def _motion(self, qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray) -> Motion:
         """A motion through positions [N, S, nq], with what touches the floor on the way."""
         clearances = self.kinematics.clearances(qpos)
-        touching = clearances <= 0
-        feet, others = touching[..., self._is_foot].any(axis=2), touching[..., ~self._is_foot].any(axis=2)
+        feet = np.any(clearances[..., self._is_foot] <= 0, axis=2)
+        others = np.any(clearances[..., ~self._is_foot] <= 0, axis=2)
         return Motion(qpos, qvel, clearances, actions, feet, others)
 
     def _shown_states(self) -> np.ndarray:

@@ -26,12 +26,12 @@ class LoopConfig:
     """
 
     labels: int = 900
-    steps: int = 1_500_000
-    sessions: int = 24
+    steps: int = 1_800_000
+    sessions: int = 40
     up_front: float = 0.1
     schedule: str = "constant"
     until: float = 0.8
-    explore_steps: int = 16_384
+    explore_steps: int = 8_192
     segment_length: int = 50
     candidates: int = 8
     window: int = 200

@@ -122,7 +122,7 @@ def test_a_new_flip_needs_a_new_turn(env):
     assert judge(env, motion(env, angles, heights))[1] == 1
 
 
-@pytest.mark.parametrize("width", [0.5, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0, 4.0])
 def test_rocking_earns_less_than_standing(env, standing, width):
     swing = width * (1 - np.cos(np.linspace(0, 10 * TURN, STEPS * SUBSTEPS))) / 2
     rising = np.gradient(swing) > 0  # backward in the air, forward on the foot
@@ -130,13 +130,13 @@ def test_rocking_earns_less_than_standing(env, standing, width):
     assert judge(env, path)[0] < standing
 
 
-def test_an_angle_is_paid_once(env):
-    """A quarter of a turn backward in the air pays 0.2; the same again after going back on the foot pays nothing."""
-    there = np.linspace(0, TURN / 4, STEPS * SUBSTEPS)
-    once, back = motion(env, there, 0.01), motion(env, there[::-1], TOUCHING)
-    paths = [once, np.concatenate([once, back]), np.concatenate([once, back, once])]
+def test_an_attempt_that_ends_where_it_began_gives_back_more_than_it_was_paid(env):
+    """A tenth of a turn backward in the air pays 0.08; standing again, the torso 36° back, it costs 0.088."""
+    there = np.linspace(0, TURN / 10, STEPS * SUBSTEPS)
+    air, landing = motion(env, there, 0.01), motion(env, TURN / 10, TOUCHING)
+    paths = [air, np.concatenate([air, landing]), np.concatenate([air, landing, landing])]
     earned = [judge(env, path)[0] - 0.001 * path[:, -1, 1].sum() for path in paths]
-    assert earned == pytest.approx([0.2, 0.2 - 0.025, 0.2 - 0.025], abs=0.003)
+    assert earned == pytest.approx([0.08, -0.008, -0.008], abs=0.001)
 
 
 def test_rolling_earns_less_than_standing(env, standing):
