@@ -15,6 +15,9 @@ from prefgym.queries.draw import Indices, check_share, draw_pairs, fresh, newest
 class OnPolicy:
     """Pairs drawn uniformly among the newest fresh segments, so that the reward is learned where the policy is.
 
+    Where environments begin their episodes together the newest segments are of one phase of the episode: begin them at
+    different times (`stagger`), or keep a short recording and ask uniformly.
+
     Args:
         share: of the fresh segments that counts as newest, in (0, 1]. More are taken if they have too few pairs.
     """
