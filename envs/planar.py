@@ -249,8 +249,7 @@ class PlanarVectorEnv(VectorEnv):
         state: dict[str, Any] = {f"physics/{name}": array for name, array in self._physics.get_state().items()}
         state |= {f"judge/{name}": getattr(self, f"_{name}").copy() for name in self.judge_fields}
         generators = [generator.bit_generator.state for generator in self._generators]
-        clocks = {"elapsed": self._elapsed.copy(), "started": self._started}
-        return state | clocks | {"generators": generators}
+        return state | {"elapsed": self._elapsed.copy(), "started": self._started, "generators": generators}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
         """Go back to a state from `get_state`; returns the observations [N, O].
@@ -284,7 +283,7 @@ class PlanarVectorEnv(VectorEnv):
         if failed.any():
             rewards[failed] = judged["true_reward"][failed] = 0.0
         self._elapsed += 1
-        observations = self._observe(self._qpos, self._qvel, motion.clearances[:, -1], self._shown_states())
+        observations = self._observe(self._qpos, self._qvel, motion.clearances[:, -1], self._observed_states())
         return observations, rewards, (self._elapsed >= self.horizon) | failed, self._info(judged)
 
     def _autoreset(self, mask: np.ndarray, observations: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
@@ -305,7 +304,7 @@ class PlanarVectorEnv(VectorEnv):
         others = np.any(clearances[..., ~self._is_foot] <= 0, axis=2)
         return Motion(qpos, qvel, clearances, actions, feet, others)
 
-    def _shown_states(self) -> np.ndarray:
+    def _observed_states(self) -> np.ndarray:
         """The judge's states that are observed [N, `observed`]."""
         states = [getattr(self, f"_{name}") for name in self.observed]
         return np.stack(states, axis=1) if states else np.empty((self.num_envs, 0))
@@ -377,7 +376,7 @@ class PlanarVectorEnv(VectorEnv):
     def _observe_now(self, mask: np.ndarray) -> np.ndarray:
         """Observations [n, O] of the bodies of the mask as they are."""
         qpos = self._qpos[mask]
-        return self._observe(qpos, self._qvel[mask], self.kinematics.clearances(qpos), self._shown_states()[mask])
+        return self._observe(qpos, self._qvel[mask], self.kinematics.clearances(qpos), self._observed_states()[mask])
 
     def _info(self, judged: dict[str, np.ndarray]) -> dict[str, Any]:
         """The info as Gymnasium's vector envs give it, each key with its mask."""
