@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 SCHEMA = 1
 """Version of the tables below; a store says which it has."""
+
+BUSY_SECONDS = 30
+"""How long to wait for another process that writes."""
 
 tables = sa.MetaData()
 
@@ -171,7 +176,7 @@ class Database:
             self._create()
         if self._sqlite:
             with closing(self._engine.raw_connection()) as connection:  # not within a transaction
-                connection.cursor().execute("PRAGMA journal_mode = WAL")
+                _use_wal(connection.cursor())
 
     def _present(self, connection: sa.Connection) -> bool:
         inspector = sa.inspect(connection)
@@ -223,8 +228,21 @@ def _engine(target: str | PathLike[str]) -> sa.Engine:
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN comes too late for a consistent read
-    for setting in ("busy_timeout = 30000", "synchronous = FULL", "foreign_keys = ON"):
+    for setting in (f"busy_timeout = {1000 * BUSY_SECONDS}", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _use_wal(cursor: DBAPICursor) -> None:
+    # This one statement does not wait busy_timeout for whoever else opens the new file, but fails at once.
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _KINDS.get(error.sqlite_errorcode & 0xFF) is not BusyStoreError or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -363,6 +363,17 @@ def test_many_may_make_and_write_one_store_at_once(tmp_path):
     assert read(path) == expected(48)
 
 
+def test_opening_a_store_waits_for_another_that_opens_it(tmp_path, monkeypatch):
+    path = tmp_path / "feedback.db"
+    filled(path, 1)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")  # as in a store that is just being made
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("prefgym.database.time.sleep", lambda seconds: other.rollback())
+        assert read(path) == expected(1)
+        assert not other.in_transaction
+
+
 def test_threads_may_share_a_store(tmp_path):
     with Store(tmp_path / "feedback.db") as store:
         ids = store.ask([comparison(i).query for i in range(24)])
