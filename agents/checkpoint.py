@@ -16,6 +16,7 @@ from prefgym.agents.relabel import RelabellingReplayBuffer
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_num_timesteps_at_start", "_current_progress_remaining")
 ARRAYS = ("_last_obs", "_last_episode_starts")
+MOMENTS = ("mean", "var", "count")
 
 
 def save_agent(agent: BaseAlgorithm, path: Path) -> None:
@@ -31,12 +32,14 @@ def load_parameters(agent: BaseAlgorithm, path: Path) -> None:
 
 
 def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
-    """Counters, the last observations, and SB3's running means of the last episodes."""
+    """Counters, the last observations, the scale of the rewards, and SB3's running means of the last episodes."""
     state = {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)}
     state |= {name: getattr(agent, name) for name in ARRAYS}
     buffer = getattr(agent, "replay_buffer", None)
     if isinstance(buffer, RelabellingReplayBuffer):
         state["replay"] = buffer.get_state()
+    if (scale := agent.get_vec_normalize_env()) is not None:
+        state["scale"] = {"returns": scale.returns.copy()} | {name: getattr(scale.ret_rms, name) for name in MOMENTS}
     return state | {"episodes": list(agent.ep_info_buffer or []), "variables": _variables(agent)}
 
 
@@ -47,6 +50,10 @@ def set_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
             setattr(agent, name, state[name])
     if "replay" in state:
         agent.replay_buffer.set_state(state["replay"])  # type: ignore[attr-defined]
+    if (scale := agent.get_vec_normalize_env()) is not None:
+        scale.returns = state["scale"]["returns"].copy()
+        for name in MOMENTS:
+            setattr(scale.ret_rms, name, state["scale"][name])
     agent.ep_info_buffer = deque(state["episodes"], maxlen=agent._stats_window_size)
     agent.ep_success_buffer = deque(maxlen=agent._stats_window_size)
     for name, value in state["variables"].items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3 import PPO, SAC
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from prefgym.agents.relabel import RelabellingReplayBuffer
 from prefgym.vector import PreferenceReward
@@ -86,10 +86,14 @@ def check_positive(config: Any, *names: str) -> None:
 
 
 def make_ppo(env: VecEnv, config: PPOConfig, seed: int, **options: Any) -> PPO:
-    """PPO with an MLP policy on the CPU, where small networks are fastest."""
+    """PPO with an MLP policy on the CPU, where small networks are fastest.
+
+    Rewards are divided by the running deviation of the discounted return (SB3's `VecNormalize`): PPO clips one norm
+    over the gradients of policy and value, and the value's would leave nothing of the policy's.
+    """
     return PPO(
         "MlpPolicy",
-        env,
+        VecNormalize(env, norm_obs=False, gamma=config.gamma),
         n_steps=config.n_steps,
         batch_size=config.batch_size,
         n_epochs=config.n_epochs,

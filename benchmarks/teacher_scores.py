@@ -3,8 +3,8 @@
     python benchmarks/teacher_scores.py --seeds 10 --out runs/scores
 
 It is the ceiling of what comparisons by an oracle can teach, and a test of the reward: a policy that earns much without
-clean backflips has found a hole. The options of PPO are those of `prefgym backflip`; rewards are divided by the running
-deviation of the return (SB3's VecNormalize). Prints the same table as backflip_curve.py.
+clean backflips has found a hole. The options of PPO are those of `prefgym backflip`. Prints the same table as
+backflip_curve.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from stable_baselines3.common.vec_env import VecNormalize
 from summary import figures_of, gather, machine, same_options, table, write_csv
 
 from prefgym.agents.control import PPOConfig, make_ppo
@@ -68,7 +67,7 @@ def score(config: ScoresConfig, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     env_id = "prefgym/Backflip-v0"
     adapter = VectorAdapter(gym.make_vec(env_id, num_envs=config.envs, reward=config.reward), seed * SEED_STRIDE)
-    agent = make_ppo(VecNormalize(adapter, norm_obs=False, gamma=config.ppo.gamma), config.ppo, seed)
+    agent = make_ppo(adapter, config.ppo, seed)
     began, rollout = time.perf_counter(), config.ppo.rollout(config.envs)
     agent.learn(config.steps // rollout * rollout)
     seconds, steps = time.perf_counter() - began, agent.num_timesteps

@@ -12,9 +12,10 @@ TURN = 2 * np.pi
 TILT = np.radians(45)  # of the torso, the greatest that counts as upright
 
 # The judge's pay, in revolutions.
-LANDED_SHARE = 0.2  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
+LANDED_SHARE = 0.4  # of a revolution's pay, given when it is landed cleanly; the rest is paid while it turns in the air
 MAX_SPEED = 10.0  # rad/s: turning faster earns no more, it only blurs
 TAKEN_BACK = 1.1  # of what an attempt was paid, if it ends standing where it began: more than 1, or rocking pays
+DUE_SHARE = 0.1  # of what a landing is worth, paid or charged per control step: felt for a while, not for an instant
 SPOILED_COST = 0.003  # charged per control step (0.02 s) while the attempt is spoiled
 HEIGHT_PAY = 0.001  # paid per control step and metre of the torso's height
 
@@ -49,7 +50,7 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 2 | ankle (leg against foot) | -1 | 1 | 200 | N m |
 
     ## Observations
-    17 numbers, float32, clipped to these bounds.
+    18 numbers, float32, clipped to these bounds.
 
     | Num | Observation | Min | Max | Unit |
     | --- | --- | --- | --- | --- |
@@ -70,12 +71,14 @@ class BackflipVectorEnv(PlanarVectorEnv):
     | 14 | clearance of the leg | -1 | 5 | m |
     | 15 | clearance of the foot | -1 | 5 | m |
     | 16 | whether the attempt is spoiled | 0 | 1 | |
+    | 17 | what the last landing is still due: negative to be charged | -1 | 1 | revolutions |
 
     ## Rewards
-    `clean`, the judge's own, in revolutions. Turning in the air pays 0.8 a turn backward, and costs as much forward,
-    until the attempt is spoiled; a clean landing pays 0.2. An attempt that ends standing where it began gives back
-    what it was paid and a tenth more, and every moment of a spoiled one costs. So a clean backflip earns about 1, and
-    rolling and rocking earn less than standing.
+    `clean`, the judge's own, in revolutions. Turning in the air pays 0.6 a turn backward, each angle once in an
+    attempt, and costs as much forward, until the attempt is spoiled; a clean landing pays 0.4. An attempt that ends
+    standing where it began gives back what it was paid and a tenth more, and every moment of a spoiled one costs. So a
+    clean backflip earns about 1, and rolling and rocking earn less than standing. What a landing earns or costs comes
+    over the next half second, a tenth of the rest at each step, so that it is seen for a while.
     `spin`, the hand-written formula of 2017 (see `spin_reward`).
 
     ## Info
@@ -87,8 +90,8 @@ class BackflipVectorEnv(PlanarVectorEnv):
     asset = ASSETS / "backflip.xml"
     feet = ("foot",)
     rewards: ClassVar = {"clean": None, "spin": spin_reward}
-    judge_fields = ("angle", "paid", "landed", "spoiled", "clean")
-    observed = ("spoiled",)
+    judge_fields = ("angle", "farthest", "paid", "due", "landed", "spoiled", "clean")
+    observed: ClassVar = {"spoiled": (0.0, 1.0), "due": (-1.0, 1.0)}
 
     def caption(self, number: int) -> dict[str, Any]:
         """The dial of revolutions and the count of clean backflips."""
@@ -97,20 +100,26 @@ class BackflipVectorEnv(PlanarVectorEnv):
     def _judge_reset(self, mask: np.ndarray) -> None:
         if not hasattr(self, "_angle"):
             self._angle = np.zeros(self.num_envs)  # backward, unwrapped, rad
+            self._farthest = np.zeros(self.num_envs)  # angle of the present attempt
             self._paid = np.zeros(self.num_envs)  # for the present attempt, revolutions
+            self._due = np.zeros(self.num_envs)  # for the last landing, revolutions
             self._landed, self._clean = np.zeros((2, self.num_envs), dtype=np.int64)  # turns, and clean ones
             self._spoiled = np.zeros(self.num_envs, dtype=bool)
-        self._angle[mask] = -self._qpos[mask, 2]
-        for field in (self._paid, self._landed, self._clean, self._spoiled):
+        self._angle[mask] = self._farthest[mask] = -self._qpos[mask, 2]
+        for field in (self._paid, self._due, self._landed, self._clean, self._spoiled):
             field[mask] = 0
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
         before, reward = self._clean.copy(), HEIGHT_PAY * motion.qpos[:, -1, 1]
         for angles, foot, others in zip(-motion.qpos[:, :, 2].T, motion.feet.T, motion.others.T, strict=True):
             stands, onward = self._follow(angles, foot & ~others, others)
-            reward += self._pay(angles, foot | others) - self._settle(stands, onward)
+            reward += self._pay(angles, foot | others)
+            self._due -= self._settle(stands, onward)
             self._angle[:] = angles
-        reward += LANDED_SHARE * (self._clean - before) - SPOILED_COST * self._spoiled
+            self._farthest[:] = np.where(stands, angles, np.maximum(self._farthest, angles))
+        self._due += LANDED_SHARE * (self._clean - before)
+        reward += DUE_SHARE * self._due - SPOILED_COST * self._spoiled
+        self._due *= 1 - DUE_SHARE
         return {"revolutions": self._angle / TURN, "clean_backflips": self._clean, "true_reward": reward}
 
     def _follow(self, angles: np.ndarray, on_foot: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,13 +139,14 @@ class BackflipVectorEnv(PlanarVectorEnv):
     def _pay(self, angles: np.ndarray, grounded: np.ndarray) -> np.ndarray:
         """Revolutions paid for turning from the last substep's angles to these [N]."""
         most = MAX_SPEED * self.model.opt.timestep
-        turned = np.clip(angles - self._angle, -most, most) / TURN
+        onward = np.maximum(angles - self._farthest, 0)
+        turned = np.clip(onward + np.minimum(angles - self._angle, 0), -most, most) / TURN
         pay = np.where(grounded | self._spoiled, 0.0, (1 - LANDED_SHARE) * turned)
         self._paid += pay
         return pay
 
     def _settle(self, stands: np.ndarray, onward: np.ndarray) -> np.ndarray:
-        """Revolutions taken back from attempts that end where they began [N]."""
+        """Revolutions to be taken back from attempts that end where they began [N]."""
         taken = np.where(stands & ~onward, TAKEN_BACK * np.maximum(self._paid, 0), 0.0)
         self._paid[stands] = 0
         return taken

@@ -76,7 +76,7 @@ class PlanarVectorEnv(VectorEnv):
     | 5 + J | angular velocity of the torso | -25 | 25 | rad/s |
     | 6 + J … 5 + 2 J | angular velocities of the joints | -25 | 25 | rad/s |
     | 6 + 2 J … 5 + 2 J + C | clearance of each capsule's lowest point above the floor | -1 | 5 | m |
-    | 6 + 2 J + C … | states of the judge (`observed`): what a person who watches would remember | 0 | 1 | |
+    | 6 + 2 J + C … | states of the judge (`observed`): what one who watches would remember | | | |
 
     The place along x is not observed, nor how often the torso has turned, nor the time.
 
@@ -109,7 +109,7 @@ class PlanarVectorEnv(VectorEnv):
     horizon: ClassVar[int] = 200
     reset_noise: ClassVar[float] = 0.005
     judge_fields: ClassVar[tuple[str, ...]] = ()
-    observed: ClassVar[tuple[str, ...]] = ()  # of these, those that are observed, as 0 or 1
+    observed: ClassVar[dict[str, tuple[float, float]]] = {}  # of these, those that are observed, with their bounds
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class PlanarVectorEnv(VectorEnv):
     def _set_spaces(self) -> None:
         joints, capsules = self.model.nq - 3, len(self.kinematics.names)
         bounds = [(-1.0, 1.0)] * 2 + [HEIGHTS] + [ANGLES] * joints + [SPEEDS] * self.model.nv + [HEIGHTS] * capsules
-        bounds += [(0.0, 1.0)] * len(self.observed)
+        bounds += list(self.observed.values())
         self._low, self._high = np.array(bounds, dtype=np.float32).T
         self.single_observation_space = gym.spaces.Box(self._low, self._high, dtype=np.float32)
         low, high = self.model.actuator_ctrlrange.T.astype(np.float32)

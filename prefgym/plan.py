@@ -29,7 +29,7 @@ class LoopConfig:
     steps: int = 1_800_000
     sessions: int = 40
     up_front: float = 0.1
-    schedule: str = "constant"
+    schedule: str = "front-loaded"
     until: float = 0.8
     explore_steps: int = 8_192
     segment_length: int = 50

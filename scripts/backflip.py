@@ -100,12 +100,12 @@ def stopping(training: Training) -> Iterator[list[int]]:
 
 def finish(training: Training) -> dict[str, Any]:
     """Evaluates the final policy, writes evaluation.json, the animation and the report, and prints what came out."""
-    run, env_id = training.run, training.config.env_id
+    run, env_id, seconds = training.run, training.config.env_id, training.elapsed
     figures = measure(training.agent, env_id, EPISODES, EVALUATION_SEED)
     written = animate(training.agent, env_id, EVALUATION_SEED, run.folder / "policy")
     run.write_text(EVALUATION, json.dumps(figures, indent=2) + "\n")
     report = _report(run)
-    _print(figures, training, [*written, *report])
+    _print(figures, training, seconds, [*written, *report])
     return figures
 
 
@@ -119,11 +119,10 @@ def _report(run: Run) -> list[Path]:
         return []
 
 
-def _print(figures: dict[str, Any], training: Training, written: list[Path]) -> None:
+def _print(figures: dict[str, Any], training: Training, seconds: float, written: list[Path]) -> None:
     name = "clean_backflips" if "clean_backflips" in figures else "true_return"
     console = Console(highlight=False, soft_wrap=True)
-    loop, seconds = training.loop, training.elapsed
-    speed = loop.steps / seconds
+    loop, speed = training.loop, training.loop.steps / seconds
     console.print(
         f"[bold green]{figures[name]['mean']:.2f} ± {figures[name]['std']:.2f} {name.replace('_', ' ')}[/] an episode, "
         f"mean of {EPISODES}, from {loop.asked} comparisons; {loop.steps:,} steps in {seconds:.0f} s ({speed:,.0f}/s)"

@@ -69,7 +69,7 @@ class TrainConfig:
     """
 
     teacher: str = "oracle"
-    query: str = "uniform"
+    query: str = "disagreement"
     agent: str = "ppo"
     seed: int = 0
     envs: int = 128

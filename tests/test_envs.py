@@ -89,7 +89,7 @@ def test_observations_stay_in_the_space_and_the_judge_keeps_raw_velocities(env_i
     observations, *_ = env.step(np.zeros(env.action_space.shape))
     assert env.observation_space.contains(observations)
     high = env.single_observation_space.high
-    clipped = (observations == high)[:, : high.size - len(env.observed)]  # what the judge shows is 0 or 1
+    clipped = (observations == high)[:, : high.size - len(env.observed)]  # what the judge shows stays within its bounds
     assert clipped.any(axis=1).tolist() == [False, True, True]
     assert seen[0] > 100
 
@@ -387,10 +387,10 @@ def test_the_jumper_observes_what_the_table_says():
     env.reset(seed=0)
     env._physics.qpos[0] = [7.0, 2.0, 13.0, -0.5, -1.0, 0.25]
     env._physics.qvel[0] = [1.0, 2.0, 3.0, 4.0, -26.0, 26.0]
-    env._spoiled[0] = True
+    env._spoiled[0], env._due[0] = True, -0.25
     observed = env.set_state(env.get_state())[0]
     clearances = env.kinematics.clearances(env._physics.qpos[0])
-    expected = [np.sin(13), np.cos(13), 2, -0.5, -1, 0.25, 1, 2, 3, 4, -25, 25, *clearances, 1]
+    expected = [np.sin(13), np.cos(13), 2, -0.5, -1, 0.25, 1, 2, 3, 4, -25, 25, *clearances, 1, -0.25]
     np.testing.assert_allclose(observed, expected, rtol=1e-6)
 
 

@@ -40,7 +40,7 @@ class EnsembleConfig:
             loss, less where it is under 1.1 times.
         warm: go on from the last fit's weights (else every fit starts anew).
         updates: gradient steps a fit.
-        batch: comparisons a gradient step.
+        batch: comparisons a gradient step, of those that a member drew.
         crop: share of a segment that a gradient step sees, at a random place: 1 for all.
         stride: every how many steps of a segment a gradient step sees one.
         learning_rate: of AdamW; it falls to 0 within a fit.
@@ -56,7 +56,7 @@ class EnsembleConfig:
     adapt: bool = False
     warm: bool = True
     updates: int = 150
-    batch: int = 32
+    batch: int = 20
     crop: float = 1.0
     stride: int = 4
     learning_rate: float = 3e-3
@@ -127,7 +127,7 @@ class RewardEnsemble:
     @torch.no_grad()
     def returns(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Returns [M, C] of segments [C, T, O] and [C, T, A], unnormalised, on the scale that the fit compares."""
-        return self._returns(self._inputs(observations, actions)).numpy()
+        return self._returns(self._inputs(observations, actions)[None]).numpy()
 
     def normalise(self, observations: np.ndarray, actions: np.ndarray) -> None:
         """Give each member mean 0 and standard deviation 1 over a reference: observations [R, O], actions [R, A]."""
@@ -197,14 +197,12 @@ class RewardEnsemble:
     def _descend(self, pairs: Tensor, goal: Tensor, drawn: Tensor) -> None:
         config, parameters = self.config, self.networks.parameters()
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=self.weight_decay, fused=True)
-        size, order = min(config.batch, len(goal)), torch.empty(0, dtype=torch.long)
-        for update in range(config.updates):
+        seen = (drawn.sum(1, keepdim=True) > 0).float()  # of few comparisons a member may have drawn none
+        order = torch.multinomial(drawn + (1 - seen), config.updates * config.batch, True, generator=self.generator)
+        for update, batch in enumerate(order.split(config.batch, dim=1)):  # [M, batch], each member's own
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / config.updates)
-            if len(order) < size:
-                order = torch.cat([order, torch.randperm(len(goal), generator=self.generator)])
-            batch, order = order[:size], order[size:]
-            returns = self._returns(self._glimpse(pairs[batch]))
-            loss = (self._losses(returns, goal[batch]) * drawn[:, batch]).mean(1).sum()
+            returns = self._returns(self._glimpse(pairs)[batch])
+            loss = (self._losses(returns, goal[batch]) * seen).mean(1).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the reward model's loss must be finite, got {loss.item()}")
             optimizer.zero_grad()
@@ -224,9 +222,9 @@ class RewardEnsemble:
         return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
 
     def _returns(self, segments: Tensor) -> Tensor:
-        """Raw returns [M, ...] of segments [..., T, I], as if every one had `LENGTH` steps."""
-        rewards = self.networks(segments.reshape(-1, segments.shape[-1]))
-        return LENGTH * rewards.reshape(-1, *segments.shape[:-1]).mean(-1)
+        """Raw returns [M, ...] of segments [M, ..., T, I], or [1, ..., T, I] for all, as if of `LENGTH` steps."""
+        rewards = self.networks(segments.flatten(1, -2))
+        return LENGTH * rewards.reshape(-1, *segments.shape[1:-1]).mean(-1)
 
     def _losses(self, returns: Tensor, goal: Tensor) -> Tensor:
         """Losses [M, B] of returns [M, B, 2]."""
@@ -234,7 +232,7 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def _report(self, pairs: Tensor, goal: Tensor, drawn: Tensor) -> FitReport:
-        returns, inside = self._returns(pairs[:, :, :: self.config.stride]), drawn > 0
+        returns, inside = self._returns(pairs[None, :, :, :: self.config.stride]), drawn > 0
         losses = self._losses(returns, goal)
         right = [accuracy(returns[..., 0], returns[..., 1], goal, mask.float()) for mask in (inside, ~inside)]
         return FitReport(

@@ -42,7 +42,7 @@ class Networks(nn.Module):
             nn.init.zeros_(bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Raw rewards [M, R] in (-1, 1) of R inputs [R, I]."""
+        """Raw rewards [M, R] in (-1, 1) of inputs [R, I], the same for all members, or [M, R, I]."""
         hidden = ((inputs - self.input_mean) / self.input_std).expand(self.members, -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
