@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from hypothesis import example, given, settings
@@ -398,7 +399,8 @@ class TurnVectorEnv(BackflipVectorEnv):
 
 
 def learned_turns(store, backward=True):
-    """Revolutions per episode after 20,000 steps and 60 answers of a teacher who wants them, or their opposite."""
+    """Revolutions per episode after 40,000 steps and 120 answers of a teacher who wants them, or their opposite."""
+    torch.set_num_threads(1)  # the last bits of sums depend on it, and so does what is learned
     env = PreferenceReward(TurnVectorEnv(32), recorder=Recorder(100))
     adapter = VectorAdapter(EpisodeLog(env))
     agent = make_ppo(adapter, PPOConfig(n_steps=32, batch_size=256, n_epochs=6), seed=0)
@@ -406,7 +408,7 @@ def learned_turns(store, backward=True):
     config = EnsembleConfig(updates=60, weight_decay=0.01, stride=2, optimism=0.0)
     model = RewardEnsemble(env.single_observation_space.shape[0], 3, config, seed=0)
     teacher = teachers["oracle"](seed=0) if backward else Contrary()
-    config = LoopConfig(labels=60, steps=20_000, sessions=6, explore_steps=1600, segment_length=25, window=64)
+    config = LoopConfig(labels=120, steps=40_000, sessions=6, explore_steps=1600, segment_length=25, window=64)
     PreferenceLoop(agent, env, model, teacher, queries["on-policy"](), store, config, rollout=1024).run()
     judge = TurnVectorEnv(8)
     observations, _ = judge.reset(seed=0)
