@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
 SMALLER = {"labels=200": "labels=10", "steps=200_000": "steps=24_000"}
+SMALLER_TEXT = {'"smollm2"': '"story"', "labels=300": "labels=12", "16 * 32 * 40": "16 * 32 * 6"}
 
 TINY = "--envs 16 --num-threads 1 --steps 4000 --sessions 3 --explore-steps 1600 --segment-length 20 --window 80"
 TINY += " --ppo.n-steps 32 --ppo.batch-size 128 --ppo.n-epochs 1 --reward.updates 5"
@@ -70,6 +71,21 @@ def test_the_api_in_15_lines(tmp_path, monkeypatch):
     names = run(code)
     assert names["parts"][-1].counts()["comparisons"] == 10
     assert 0 < names["agent"].num_timesteps <= 24_000 - LoopConfig.explore_steps
+    names["parts"][-1].close()
+    names["env"].close()
+
+
+def test_your_own_text_policy(tmp_path, monkeypatch):
+    from prefgym.agents.text_policy import load_policy
+
+    (code,) = blocks(section("Your own text policy"), "python")
+    for usual, smaller in SMALLER_TEXT.items():
+        assert code.count(usual) == 1
+        code = code.replace(usual, smaller)
+    monkeypatch.chdir(tmp_path)
+    names = run(code)
+    assert names["parts"][-1].counts()["comparisons"] == 12
+    assert load_policy(tmp_path / "my-model").respond(["rain"], max_tokens=4, max_prompt_tokens=8)
     names["parts"][-1].close()
     names["env"].close()
 
