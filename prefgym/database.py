@@ -167,7 +167,8 @@ class Database:
         """A transaction alone in writing: all of it is committed at the end, or nothing."""
         with self._translated(), self._engine.execution_options(writes=True).begin() as connection:
             # SQLite locks by BEGIN IMMEDIATE; elsewhere this row does, so that ids become visible in their order.
-            connection.execute(sa.select(meta).where(meta.c.name == "schema").with_for_update())
+            if not self._sqlite:
+                connection.execute(sa.select(meta.c.name).where(meta.c.name == "schema").with_for_update())
             yield connection
 
     def close(self) -> None:

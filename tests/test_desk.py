@@ -2,10 +2,13 @@
 
 import threading
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from prefgym import database as db
 from prefgym.comparisons import Answer, Query
 from prefgym.labelling.candidates import REPEAT_AFTER, Kind
 from prefgym.labelling.desk import Choice, Desk, StaleTicketError
@@ -28,6 +31,21 @@ def desk(store, clock, **options):
     return Desk(store, **{"second": 0.0, "repeat": 0.0, "seed": 0, "time": clock} | options)
 
 
+@contextmanager
+def statements():
+    """Collects what is sent to any database meanwhile, with SQLite's BEGIN or the row that is locked in its place."""
+    sent = []
+
+    def hear(_connection, _cursor, statement, *_):
+        sent.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", hear)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", hear)
+
+
 def test_two_people_are_not_asked_the_same(store, clock):
     store.ask(query(n) for n in range(4))
     shared = desk(store, clock)
@@ -48,6 +66,80 @@ def test_who_asks_again_gets_the_same_and_keeps_it(store, clock):
     assert shared.tickets("bob") == []
     clock.now += 61
     assert shared.tickets("bob")[0].query_id == first.query_id
+    assert shared.tickets("ann") == []
+
+
+def test_whoever_asks_keeps_it_for_at_least_half_a_lease(store, clock):
+    store.ask([query(0)])
+    shared = desk(store, clock, lease=60)
+    shared.tickets("ann")
+    for asked in range(1, 10):
+        clock.now += 29
+        assert shared.tickets("bob") == []
+        assert len(shared.tickets("ann")) == 1, asked
+    clock.now += 29
+    assert shared.tickets("bob") == []
+
+
+@pytest.mark.parametrize("rankings", [False, True])
+def test_few_statements_are_sent(store, clock, rankings):
+    store.ask(query(n) for n in range(20))
+    shared = desk(store, clock)
+    with statements() as cold:
+        shown = shared.tickets("ann", 3, rankings=rankings)
+    with statements() as answering:
+        shared.answer(shown[0].token, "left", annotator="ann")
+    with statements() as next_:
+        again = shared.tickets("ann", 3, rankings=rankings)
+    with statements() as looking:
+        shared.tickets("ann", 3, rankings=rankings)
+    with statements() as twice:
+        shared.answer(shown[0].token, "left", annotator="ann")
+    with statements() as undoing:
+        undone = shared.undo("ann", rankings=rankings)
+    counts = [len(sent) for sent in (cold, answering, next_, looking, twice, undoing)]
+    assert counts == [5, 4, 5, 2, 3, 8], (again, undone)  # held, as by a front end, they are not read again
+
+
+def test_a_second_answer_does_not_set_a_state_that_is_set(store, clock):
+    store.ask([query(0)])
+    shared = desk(store, clock, second=1.0)
+    shared.answer(shared.tickets("ann")[0].token, "left", annotator="ann")
+    token = shared.tickets("bob")[0].token
+    with statements() as sent:
+        shared.answer(token, "left", annotator="bob")
+    assert [statement.split()[0] for statement in sent][1:] == ["DELETE", "INSERT"]
+
+
+def test_kinds_keep_their_places_in_one_deal(store, clock):
+    store.ask(query(n) for n in range(6))
+    shared = desk(store, clock, second=1.0)
+    for _ in range(2):
+        shared.answer(shared.tickets("ann")[0].token, "left", annotator="ann")
+    dealt = shared.tickets("bob", 4)
+    assert [(ticket.query_id, ticket.kind) for ticket in dealt] == [
+        (2, "second"),
+        (1, "second"),
+        (3, "new"),
+        (4, "new"),
+    ]
+    assert [ticket.token for ticket in shared.tickets("bob", 4)] == [ticket.token for ticket in dealt]
+
+
+def test_an_answer_that_a_copy_of_the_store_took_counts_once(store, clock, tmp_path):
+    store.ask([query(0)])
+    shared = desk(store, clock)
+    token = shared.tickets("ann")[0].token
+    with Store(tmp_path / "copy.db") as copy:
+        copy.merge(store.records())
+        copy.answer(1, "first", annotator="ann")
+        with copy.database.writing() as connection:
+            connection.execute(sa.update(db.comparisons).values(uid=token))
+        store.merge(copy.records())
+    (entry,) = store.ledger()
+    said = Choice.of(Answer.FIRST, entry.flipped)
+    assert shared.answer(token, said, annotator="ann") == entry.id
+    assert store.counts()["history"] == 1
     assert shared.tickets("ann") == []
 
 

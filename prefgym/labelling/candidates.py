@@ -1,4 +1,4 @@
-"""Which query somebody may be asked next, as SQL: an open one, or one of those that were answered already."""
+"""Which queries somebody may be asked next, as SQL: open ones, or those that were answered already."""
 
 from __future__ import annotations
 
@@ -25,44 +25,35 @@ class Kind(enum.StrEnum):
 
 
 def unanswered(annotator: str, now: float) -> sa.Select:
-    """The oldest open query that is being shown to nobody; never one that the annotator has."""
-    table = db.queries
-    return _unleased(annotator, now).where(table.c.state == OPEN).order_by(table.c.id).limit(1)
+    """Open queries that are being shown to nobody, the oldest first; never one that the annotator has."""
+    return _free(annotator, now).where(db.queries.c.state == OPEN).order_by(db.queries.c.id)
 
 
 def second(annotator: str, now: float) -> sa.Select:
-    """The newest query that one other person has answered, and nobody is being shown."""
+    """Queries that one other person has answered, and nobody is being shown, the newest first."""
     table, said = db.queries, db.comparisons
     people = sa.select(sa.func.count()).where(said.c.query_id == table.c.id, sql.is_current())
     mine = sa.exists().where((said.c.query_id == table.c.id) & (said.c.annotator == annotator))
-    chosen = _unleased(annotator, now).where(table.c.state == ANSWERED, ~mine, people.scalar_subquery() == 1)
-    return chosen.order_by(table.c.id.desc()).limit(1)
+    chosen = _free(annotator, now).where(table.c.state == ANSWERED, ~mine, people.scalar_subquery() == 1)
+    return chosen.order_by(table.c.id.desc())
 
 
 def repeat(annotator: str, now: float) -> sa.Select:
-    """The newest query that the annotator answered once, at least `REPEAT_AFTER` answers ago."""
+    """Queries that the annotator answered once, at least `REPEAT_AFTER` answers ago, the newest answer first."""
     said = db.comparisons
     mine = said.c.annotator == annotator
     latest = sa.select(said.c.id).where(mine).order_by(said.c.id.desc()).offset(REPEAT_AFTER - 1).limit(1)
     once = sa.select(said.c.query_id, sa.func.max(said.c.id).label("last")).where(mine).group_by(said.c.query_id)
     alone = once.having(sa.func.count() == 1).subquery()
-    chosen = _unleased(annotator, now).join(alone, alone.c.query_id == db.queries.c.id)
-    return chosen.where(alone.c.last < latest.scalar_subquery()).order_by(alone.c.last.desc()).limit(1)
+    chosen = _free(annotator, now).join(alone, alone.c.query_id == db.queries.c.id)
+    return chosen.where(alone.c.last < latest.scalar_subquery()).order_by(alone.c.last.desc())
 
 
-def free(annotator: str, now: float) -> sa.Select:
-    """Rows of all open queries that are being shown to nobody."""
-    return sa.select(db.queries).where(db.queries.c.state == OPEN, _is_unleased(annotator, now))
-
-
-def _unleased(annotator: str, now: float) -> sa.Select:
-    return sa.select(db.queries.c.id).where(_is_unleased(annotator, now))
-
-
-def _is_unleased(annotator: str, now: float) -> sa.ColumnElement[bool]:
+def _free(annotator: str, now: float) -> sa.Select:
+    """Rows of the queries that nobody is being shown, and that the annotator does not have."""
     lease = db.leases
     live = (lease.c.query_id == db.queries.c.id) & ((lease.c.until >= now) | (lease.c.annotator == annotator))
-    return ~sa.exists().where(live)
+    return sa.select(db.queries).where(~sa.exists().where(live))
 
 
 FINDERS = {Kind.NEW: unanswered, Kind.SECOND: second, Kind.REPEAT: repeat}

@@ -7,7 +7,8 @@ a token, which becomes the uid of the comparison: sent twice, an answer counts o
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Literal, overload
 
 import numpy as np
@@ -17,7 +18,8 @@ from prefgym import database as db
 from prefgym import rows as sql
 from prefgym.comparisons import Answer
 from prefgym.labelling import rankings as ranked
-from prefgym.labelling.candidates import FINDERS, Kind
+from prefgym.labelling.candidates import Kind
+from prefgym.labelling.dealing import Dealer
 from prefgym.labelling.leases import Leases
 from prefgym.labelling.tickets import (
     MAX_SECONDS,
@@ -30,6 +32,7 @@ from prefgym.labelling.tickets import (
     check_seconds,
 )
 from prefgym.rows import Row
+from prefgym.segments import Segment
 from prefgym.store import ANSWERED, OPEN, Store
 
 __all__ = [
@@ -49,7 +52,8 @@ class Desk:
 
     Args:
         store: where queries come from and answers go.
-        lease: seconds for which nobody else is given a query that is shown; asking for tickets renews it.
+        lease: seconds for which nobody else is given a query that is shown; asking for tickets renews it, once less
+            than half of it is left.
         second: share of the tickets, in [0, 1], that are somebody else's answered queries: to see whether they agree.
         repeat: share of the tickets that are the annotator's own answered queries: to see whether they stay the same.
         seed: of the sides and shares; None for a different one each time.
@@ -72,9 +76,10 @@ class Desk:
         if not lease > 0:
             raise ValueError(f"`lease` must be more than 0 seconds, got {lease}")
         self.store = store
-        self.shares = {Kind.REPEAT: repeat, Kind.SECOND: second}
-        self._rng, self._time = np.random.default_rng(seed), time
+        self._time = time
         self._leases = Leases(store, lease, time)
+        shares = {Kind.REPEAT: repeat, Kind.SECOND: second}
+        self._dealer = Dealer(store.reader, self._leases, shares, np.random.default_rng(seed), time)
 
     @overload
     def tickets(self, annotator: str, count: int = 1, *, rankings: Literal[False] = False) -> list[Ticket]: ...
@@ -85,24 +90,20 @@ class Desk:
     def tickets(self, annotator: str, count: int = 1, *, rankings: bool = False) -> Sequence[AnyTicket]:
         """The queries that are an annotator's now, at most `count`, the one to show first; [] if there is none.
 
-        Those handed out before and not answered yet come again, with their leases renewed; so whoever asks for two has
-        the next one ready, and whoever reloads a page sees what it showed.
+        Those handed out before and not answered yet come again, and stay the annotator's for at least half a lease; so
+        whoever asks for two has the next one ready, and whoever reloads a page sees what it showed.
 
         Args:
             annotator: who is to answer.
             count: how many.
             rankings: whether all pairs of several responses to one prompt may be asked as one `RankingTicket`.
         """
-        name, now = check_annotator(annotator), self._time()
+        name = check_annotator(annotator)
         with self.store.database.writing() as connection:
             held = self._bundles(self._leases.held(connection, name), rankings)[:count]
-            for place in range(len(held), count):  # so that they stay in the order in which they were handed out
-                given = self._next(connection, name, now + 1e-6 * place, rankings)
-                if not given:
-                    break
-                held.append(given)
-            self._leases.renew(connection, (lease for bundle in held for lease in bundle))
-            return self._tickets(connection, held)
+            self._leases.renew(connection, chain.from_iterable(held))
+            dealt = self._dealer.deal(connection, name, count - len(held), rankings)
+            return self._tickets(connection, [*held, *dealt])
 
     def answer(self, token: str, choice: Choice | str, *, annotator: str, seconds: float = 0.0) -> int:
         """Takes an answer and returns the comparison's id; sent again with the same token it returns the same.
@@ -114,12 +115,10 @@ class Desk:
         """
         name, choice, seconds = check_annotator(annotator), Choice(choice), check_seconds(seconds)
         with self.store.database.writing() as connection:
-            known = self._said(connection, [token], name)
-            if known:
-                self._check_same(known, [choice])
-                return known[0]["id"]
-            lease = self._leases.find(connection, token, name)
-            return self._record(connection, [lease], [choice], seconds)[0]
+            leases = self._leases.take(connection, [token], name)
+            if leases:
+                return self._record(connection, leases, [choice], seconds)[0]
+            return self._repeated(self._said(connection, [token], name), [choice])[0]
 
     def rank(self, token: str, ranks: Sequence[int] | None, *, annotator: str, seconds: float = 0.0) -> list[int]:
         """Takes the answer to a `RankingTicket`, and returns the ids of the C(K, 2) comparisons that it becomes.
@@ -142,16 +141,13 @@ class Desk:
             if not tokens:
                 raise StaleTicketError(self.store.name, "this ranking is no longer yours to give")
             ranks = ranked.check_ranks(ranks, ranked.responses_of(tokens))
-            known = self._said(connection, tokens, name)
-            if known and len(known) < len(tokens):
-                raise StaleTicketError(self.store.name, "a part of this ranking was answered already")
-            rows = known or [self._leases.find(connection, one, name) for one in tokens]
+            leases = self._leases.take(connection, tokens, name)
+            rows = leases if len(leases) == len(tokens) else self._said(connection, tokens, name)
             queries = sql.fetch(connection, db.queries.c.id, [row["query_id"] for row in rows])
             choices = ranked.choices(rows, queries, ranks)
-            if known:
-                self._check_same(known, choices)
-                return [row["id"] for row in known]
-            return self._record(connection, rows, choices, seconds / len(rows))
+            if rows is leases:
+                return self._record(connection, rows, choices, seconds / len(rows))
+            return self._repeated(rows, choices)
 
     def undo(self, annotator: str, *, rankings: bool = False) -> AnyTicket | None:
         """Takes back an annotator's last answer, a ranking as a whole, and hands its queries out again.
@@ -171,16 +167,13 @@ class Desk:
             facts = {"answer": Answer.UNDONE.value, "annotator": name, "time": now, "seconds": 0.0}
             undone = [{**_asked(row), "uid": sql.new_uid(), **facts} for row in rows]
             sql.insert(connection, db.comparisons, undone)
-            first = self._leases.first_given(connection, name) - 1.0  # shown before what waits already
-            tokens = ranked.new_tokens(len(rows)) if len(rows) > 1 else [""]
-            kinds = [self._reopened(connection, row["query_id"]) for row in rows]
-            leases = [
-                self._leases.give(
-                    connection, name, row["query_id"], kind, flipped=row["flipped"], given=first, token=own
-                )
-                for row, kind, own in zip(rows, kinds, tokens, strict=True)
+            place = self._leases.first_given(connection, name) - 1.0  # shown before what waits already
+            tokens = ranked.new_tokens(len(rows)) if len(rows) > 1 else [sql.new_uid()]
+            again = [
+                {**query, "flipped": row["flipped"], "given": place, "token": token}
+                for query, row, token in zip(self._reopened(connection, rows), rows, tokens, strict=True)
             ]
-            return self._tickets(connection, self._bundles(leases, rankings))[0]
+            return self._tickets(connection, self._bundles(self._leases.give(connection, name, again), rankings))[0]
 
     def release(self, annotator: str, *, after: float = 0.0) -> None:
         """Gives back what an annotator has not answered: somebody who leaves keeps nobody from it.
@@ -206,71 +199,51 @@ class Desk:
     def _bundles(self, leases: Sequence[Row], rankings: bool) -> list[list[Row]]:
         return ranked.bundles(leases) if rankings else [[lease] for lease in leases]
 
-    def _next(self, connection: sa.Connection, annotator: str, place: float, rankings: bool) -> list[Row]:
-        """Leases for a query that the annotator may be given, or for a ranking that it begins; [] if there is none."""
-        now = self._time()
-        for kind in (self._lot(), Kind.NEW):
-            found = connection.scalar(FINDERS[kind](annotator, now))
-            if found is None:
-                continue
-            several = rankings and kind == Kind.NEW
-            rows = ranked.complete_set(connection, self.store.reader, found, annotator, now) if several else []
-            ids = [row["id"] for row in rows] or [found]
-            flips = ranked.drawn(rows, self._rng) or [bool(self._rng.integers(2))]
-            tokens = ranked.new_tokens(len(ids)) if rows else [""]
-            return [
-                self._leases.give(connection, annotator, id_, kind, flipped=flipped, given=place, token=token)
-                for id_, flipped, token in zip(ids, flips, tokens, strict=True)
-            ]
-        return []
-
-    def _lot(self) -> Kind:
-        """Why the next query is to be shown, by lot: each kind has its share, and the rest is new."""
-        dice = self._rng.random()
-        for kind, share in self.shares.items():
-            if dice < share:
-                return kind
-            dice -= share
-        return Kind.NEW
-
     def _tickets(self, connection: sa.Connection, bundles: Sequence[Sequence[Row]]) -> list[AnyTicket]:
-        rows = sql.fetch(connection, db.queries.c.id, [lease["query_id"] for bundle in bundles for lease in bundle])
-        segments = self.store.reader.segments(connection, rows.values())
-        return [self._ticket(bundle, rows, segments) for bundle in bundles]
+        segments = self.store.reader.segments(connection, chain.from_iterable(bundles))
+        return [self._ticket(bundle, segments) for bundle in bundles]
 
-    def _ticket(self, bundle: Sequence[Row], rows: dict[int, Row], segments: dict) -> AnyTicket:
+    def _ticket(self, bundle: Sequence[Row], segments: Mapping[int, Segment]) -> AnyTicket:
         one, *others = bundle
         if others:
-            shown = tuple(segments[id_] for id_ in ranked.order(bundle, rows))
-            return RankingTicket(one["token"], tuple(lease["query_id"] for lease in bundle), shown)
-        query = self.store.reader.query(rows[one["query_id"]], segments)
+            shown = ranked.order(bundle, {lease["query_id"]: lease for lease in bundle})
+            ids = tuple(lease["query_id"] for lease in bundle)
+            return RankingTicket(one["token"], ids, tuple(segments[id_] for id_ in shown))
+        query = self.store.reader.query(one, segments)
         return Ticket(one["token"], one["query_id"], query, bool(one["flipped"]), Kind(one["kind"]))
 
     # What is said.
 
     def _said(self, connection: sa.Connection, tokens: Sequence[str], annotator: str) -> list[Row]:
-        """The comparisons that answers with these tokens have become already, in their order."""
-        found = sql.fetch(connection, db.comparisons.c.uid, tokens)
-        if any(row["annotator"] != annotator for row in found.values()):
-            raise StaleTicketError(self.store.name, "this query is no longer yours to answer")
-        return [found[token] for token in tokens if token in found]
+        """The comparisons that answers with these tokens, which could not be taken, have become before; in order.
 
-    def _check_same(self, said: Sequence[Row], choices: Sequence[Choice]) -> None:
+        Raises:
+            StaleTicketError: they have not, or only some, or of somebody else.
+        """
+        found = sql.fetch(connection, db.comparisons.c.uid, tokens)
+        if not found or any(row["annotator"] != annotator for row in found.values()):
+            raise self._leases.refusal(connection, tokens, annotator)
+        if len(found) < len(tokens):
+            raise StaleTicketError(self.store.name, "a part of this ranking was answered already")
+        return [found[token] for token in tokens]
+
+    def _repeated(self, said: Sequence[Row], choices: Sequence[Choice]) -> list[int]:
+        """Ids of the comparisons that an answer became when it came first."""
         for row, choice in zip(said, choices, strict=True):
             if row["answer"] != choice.answer(row["flipped"]).value:
                 raise StaleTicketError(self.store.name, "you have given another answer to this query already")
+        return [row["id"] for row in said]
 
     def _record(
         self, connection: sa.Connection, leases: Sequence[Row], choices: Sequence[Choice], seconds: float
     ) -> list[int]:
-        """Makes comparisons of leases, and returns their ids."""
+        """Makes comparisons of leases that have ended, and returns their ids."""
         facts = {"time": self._time(), "seconds": seconds}
         rows = [
             {**_asked(one), "uid": one["token"], "answer": choice.answer(one["flipped"]).value, **facts}
             for one, choice in zip(leases, choices, strict=True)
         ]
-        self._leases.drop(connection, [lease["token"] for lease in leases])
-        sql.set_state(connection, [lease["query_id"] for lease in leases], ANSWERED)
+        sql.set_state(connection, [lease["query_id"] for lease in leases if lease["state"] != ANSWERED], ANSWERED)
         return sql.insert(connection, db.comparisons, rows)
 
     def _last(self, connection: sa.Connection, annotator: str) -> list[Row]:
@@ -283,14 +256,15 @@ class Desk:
         found = connection.execute(together).mappings().all() if tokens else []
         return list(found) if len(found) == len(tokens) > 0 else [row] if row else []
 
-    def _reopened(self, connection: sa.Connection, query_id: int) -> Kind:
-        """Opens a query again unless others have answered it, and says why it is to be shown."""
-        table = db.comparisons
-        answered = sa.select(table.c.id).where(table.c.query_id == query_id, sql.is_current()).limit(1)
-        if connection.scalar(answered) is not None:
-            return Kind.SECOND
-        sql.set_state(connection, [query_id], OPEN)
-        return Kind.NEW
+    def _reopened(self, connection: sa.Connection, rows: Sequence[Row]) -> list[dict]:
+        """The queries of answers that were taken back, open again unless others have answered them, each with the
+        `kind` that says why it is to be shown.
+        """
+        ids, said = [row["query_id"] for row in rows], db.comparisons.c.query_id
+        others = set(connection.scalars(sa.select(said).where(said.in_(ids), sql.is_current())))
+        sql.set_state(connection, set(ids) - others, OPEN)
+        queries = sql.fetch(connection, db.queries.c.id, ids)
+        return [{**queries[id_], "kind": (Kind.SECOND if id_ in others else Kind.NEW).value} for id_ in ids]
 
 
 def _asked(row: Row) -> dict:

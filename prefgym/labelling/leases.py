@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
 from prefgym import database as db
-from prefgym import rows as sql
-from prefgym.labelling.candidates import Kind
+from prefgym.labelling.candidates import FINDERS, Kind
 from prefgym.labelling.tickets import StaleTicketError
 from prefgym.rows import Row
 from prefgym.store import OPEN, Store
+
+RENEW_BELOW = 0.5
+"""Share of its time that a lease has left when it is renewed: to renew it at each look would only be work."""
 
 
 class Leases:
@@ -27,65 +29,86 @@ class Leases:
         self.store, self.seconds, self._time = store, seconds, time
 
     def held(self, connection: sa.Connection, annotator: str) -> list[Row]:
-        """The annotator's leases, the first to show first: lapsed ones too, unless somebody else has stepped in."""
-        table, now = db.leases, self._time()
-        mine = sa.select(table).where(table.c.annotator == annotator).order_by(table.c.given, table.c.token)
-        rows = connection.execute(mine).mappings().all()
-        lost = [row["token"] for row in rows if row["until"] < now and self._is_taken(connection, row)]
-        self.drop(connection, lost)
-        return [row for row in rows if row["token"] not in lost]
+        """The annotator's leases, each with the columns of its query, the first to show first.
 
-    def find(self, connection: sa.Connection, token: str, annotator: str) -> Row:
-        """The annotator's lease with a token.
-
-        Raises:
-            StaleTicketError: there is none, or somebody else has stepped in.
+        Lapsed ones too, unless somebody else has stepped in: those are dropped.
         """
         table = db.leases
-        lease = connection.execute(sa.select(table).where(table.c.token == token)).mappings().first()
-        if lease is None or lease["annotator"] != annotator:
-            raise StaleTicketError(self.store.name, "this query is no longer yours to answer")
-        if lease["until"] < self._time() and self._is_taken(connection, lease):
-            self.drop(connection, [token])
-            raise StaleTicketError(self.store.name, "somebody else has answered this query meanwhile")
-        return lease
+        lost = (self._is_lost() | _is_answered()).label("lost")
+        wanted = sa.select(table, db.queries, lost).join_from(table, db.queries)
+        mine = wanted.where(table.c.annotator == annotator).order_by(table.c.given, table.c.token)
+        rows = connection.execute(mine).mappings().all()
+        self._drop(connection, [row["token"] for row in rows if row["lost"]])
+        return [row for row in rows if not row["lost"]]
+
+    def find(
+        self, connection: sa.Connection, kind: Kind, annotator: str, count: int, without: Collection[int] = ()
+    ) -> Sequence[Row]:
+        """At most so many queries that the annotator may be asked; without: ids of those that may not be."""
+        found = FINDERS[kind](annotator, self._time()).limit(count)
+        if without:
+            found = found.where(db.queries.c.id.not_in(without))
+        return connection.execute(found).mappings().all() if count else []
+
+    def give(self, connection: sa.Connection, annotator: str, rows: Iterable[Row]) -> list[Row]:
+        """New leases; rows: of queries, each with what is to be the lease's `kind`, `flipped`, `given` and `token`."""
+        until, names = self._time() + self.seconds, db.leases.c.keys()
+        leases: list[Row] = [{**row, "query_id": row["id"], "annotator": annotator, "until": until} for row in rows]
+        if leases:
+            values = [{name: lease[name] for name in names} for lease in leases]
+            connection.execute(sa.insert(db.leases).values(values))  # one statement, however many there are
+        return leases
+
+    def renew(self, connection: sa.Connection, leases: Iterable[Row]) -> None:
+        """Those that run low last from now."""
+        now = self._time()
+        low = [lease["token"] for lease in leases if lease["until"] < now + RENEW_BELOW * self.seconds]
+        if low:
+            until = now + self.seconds
+            connection.execute(sa.update(db.leases).where(db.leases.c.token.in_(low)).values(until=until))
+
+    def take(self, connection: sa.Connection, tokens: Sequence[str], annotator: str) -> list[Row]:
+        """Ends the annotator's leases with these tokens, unless somebody else has stepped in.
+
+        Returns:
+            Those that there were, in the order of the tokens, each with the `state` of its query.
+        """
+        table = db.leases
+        mine = table.c.token.in_(tokens) & (table.c.annotator == annotator) & ~_is_answered() & ~self._is_lost()
+        taken = connection.execute(sa.delete(table).where(mine).returning(table, _state().label("state"))).mappings()
+        found = {row["token"]: row for row in taken}
+        return [found[token] for token in tokens if token in found]
+
+    def refusal(self, connection: sa.Connection, tokens: Sequence[str], annotator: str) -> StaleTicketError:
+        """Why not all of these tokens could be taken."""
+        mine = db.leases.c.token.in_(tokens) & (db.leases.c.annotator == annotator)
+        lost = connection.scalar(sa.select(db.leases.c.token).where(mine, self._is_lost()).limit(1)) is not None
+        somebody = "somebody else has answered this query meanwhile"
+        return StaleTicketError(self.store.name, somebody if lost else "this query is no longer yours to answer")
 
     def first_given(self, connection: sa.Connection, annotator: str) -> float:
         """When the oldest of the annotator's leases was given; now if there is none."""
         given = sa.select(sa.func.min(db.leases.c.given)).where(db.leases.c.annotator == annotator)
         return connection.scalar(given) or self._time()
 
-    def give(
-        self,
-        connection: sa.Connection,
-        annotator: str,
-        query_id: int,
-        kind: Kind,
-        *,
-        flipped: bool,
-        given: float,
-        token: str = "",
-    ) -> Row:
-        """A new lease; given: its place among the annotator's own; token: one is made unless it is said."""
-        facts = {"token": token or sql.new_uid(), "query_id": query_id, "annotator": annotator, "kind": kind.value}
-        lease = {**facts, "flipped": flipped, "given": given, "until": self._time() + self.seconds}
-        connection.execute(sa.insert(db.leases).values(lease))
-        return lease
-
-    def renew(self, connection: sa.Connection, leases: Iterable[Row]) -> None:
-        """They last from now."""
-        tokens, until = [lease["token"] for lease in leases], self._time() + self.seconds
-        connection.execute(sa.update(db.leases).where(db.leases.c.token.in_(tokens)).values(until=until))
-
-    def drop(self, connection: sa.Connection, tokens: Sequence[str]) -> None:
-        """They end."""
+    def _drop(self, connection: sa.Connection, tokens: Sequence[str]) -> None:
         if tokens:
             connection.execute(sa.delete(db.leases).where(db.leases.c.token.in_(tokens)))
 
-    def _is_taken(self, connection: sa.Connection, lease: Row) -> bool:
-        """Whether somebody else has answered, or is being shown, the query of a lapsed lease; or it was taken back."""
-        if lease["kind"] != Kind.NEW:
-            return False
-        state = connection.scalar(sa.select(db.queries.c.state).where(db.queries.c.id == lease["query_id"]))
-        same = (db.leases.c.query_id == lease["query_id"]) & (db.leases.c.token != lease["token"])
-        return state != OPEN or connection.scalar(sa.select(db.leases.c.token).where(same).limit(1)) is not None
+    def _is_lost(self) -> sa.ColumnElement[bool]:
+        """Condition: lapsed, and somebody else has answered, or is being shown, its query; or that was taken back."""
+        table, other = db.leases, db.leases.alias()
+        same = (other.c.query_id == table.c.query_id) & (other.c.token != table.c.token)
+        gone = (_state() != OPEN) | sa.exists().where(same).correlate(table)
+        return (table.c.until < self._time()) & (table.c.kind == Kind.NEW.value) & gone
+
+
+def _state() -> sa.ScalarSelect[str]:
+    """The state of a lease's query."""
+    found = sa.select(db.queries.c.state).where(db.queries.c.id == db.leases.c.query_id)
+    return found.correlate(db.leases).scalar_subquery()
+
+
+def _is_answered() -> sa.ColumnElement[bool]:
+    """Condition: a lease has been answered, by way of a copy of the store that was merged since."""
+    return sa.exists().where(db.comparisons.c.uid == db.leases.c.token).correlate(db.leases)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from math import comb, isqrt
 
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from prefgym import database as db
 from prefgym import rows as sql
-from prefgym.labelling.candidates import free
+from prefgym.labelling.candidates import unanswered
 from prefgym.labelling.tickets import Choice
 from prefgym.rows import Reader, Row
 from prefgym.text import is_text, texts
@@ -57,22 +57,36 @@ def bundles(leases: Iterable[Row]) -> list[list[Row]]:
     return [part for name, group in groups.items() for part in ([group] if whole[name] else [[one] for one in group])]
 
 
-def complete_set(connection: sa.Connection, reader: Reader, query_id: int, annotator: str, now: float) -> list[Row]:
+def complete_set(
+    connection: sa.Connection, reader: Reader, row: Row, annotator: str, now: float, without: Container[int] = ()
+) -> list[Row]:
     """Open queries that nobody is shown, this one among them: all pairs of K responses to its prompt; [] if there are
     no such.
+
+    Args:
+        connection: to the store.
+        reader: of its segments.
+        row: of the query.
+        annotator: who is to be asked.
+        now: seconds since 1970.
+        without: ids of queries that are about to be shown.
     """
-    row = sql.fetch(connection, db.queries.c.id, [query_id])[query_id]
     ends = {row["first_id"], row["second_id"]}
     if not _same_prompt(connection, reader, [row]):
         return []
     first, second = db.queries.c.first_id, db.queries.c.second_id
-    open_ = free(annotator, now)
-    near = connection.execute(open_.where(first.in_(ends) | second.in_(ends))).mappings().all()
-    members = ends | _compared_with_both(near, ends)
+
+    def free(about: sa.ColumnElement[bool]) -> list[Row]:
+        found = connection.execute(unanswered(annotator, now).where(about)).mappings()
+        return [one for one in found if one["id"] not in without]
+
+    members = ends | _compared_with_both(free(first.in_(ends) | second.in_(ends)), ends)
     if not FEWEST <= len(members) <= MOST:
         return []
-    within = open_.where(first.in_(members), second.in_(members)).order_by(db.queries.c.id.desc())
-    pairs = {frozenset((one["first_id"], one["second_id"])): one for one in connection.execute(within).mappings()}
+    within = reversed(
+        free(first.in_(members) & second.in_(members))
+    )  # so that of several about a pair the oldest stays
+    pairs = {frozenset((one["first_id"], one["second_id"])): one for one in within}
     found = [pairs[pair] for pair in map(frozenset, combinations(sorted(members), 2)) if pair in pairs]
     whole = len(found) == comb(len(members), 2) and _same_prompt(connection, reader, found)
     return sorted(found, key=lambda one: one["id"]) if whole else []
