@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from prefgym.agents.decoding import Decoded, Sampling, make_engine
 from prefgym.agents.handout import Draft, Handout
-from prefgym.agents.language_model import LanguageModel
+from prefgym.agents.language_model import LanguageModel, merged
 from prefgym.agents.pretraining import PretrainingMix
 from prefgym.agents.scoring import Critic, Scores, ScoringOptions, TokenScorer, ValueHead
 
@@ -195,10 +195,7 @@ class CausalLMPolicy(ActorCriticPolicy):
 
     def export(self, folder: str | Path) -> None:
         """Writes the model as a folder that `AutoModelForCausalLM` loads, adapters merged in."""
-        model: Any = self.language.model
-        if self.language.has_adapters:
-            model = copy.deepcopy(model).merge_and_unload()
-        model.save_pretrained(folder)
+        merged(self.language.model).save_pretrained(folder)
 
 
 def _check_vocabulary(language: LanguageModel, vocabulary: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,24 @@ def with_lora(model: Any, rank: int, alpha: int) -> Any:
     with warnings.catch_warnings():  # peft 0.21 asks by a name that transformers 5.23 gave up
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, adapters)
+
+
+def merged(model: Any) -> Any:
+    """The plain model: a copy with LoRA's adapters in its weights, or the model itself if it has none.
+
+    Args:
+        model: one of peft's, or one that peft has put adapters into.
+    """
+    if not any(hasattr(module, "get_base_layer") for module in model.modules()):
+        return model
+    plain = copy.deepcopy(model)
+    if hasattr(plain, "merge_and_unload"):
+        return plain.merge_and_unload()
+    for name, module in list(plain.named_modules()):
+        if hasattr(module, "get_base_layer"):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+    return plain
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from prefgym.agents.decoding import Engine, Sampling, make_engine
 from prefgym.agents.fine_tuning import IGNORED, labelled_log_probs, quiet
-from prefgym.agents.language_model import LanguageModel, load_causal_lm
+from prefgym.agents.language_model import LanguageModel, load_causal_lm, merged
 from prefgym.envs.text_codec import TextCodec
 from prefgym.text import Demonstration
 
@@ -126,15 +126,6 @@ class TextPolicy:
         with quiet():
             merged(self.model).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def merged(model: Any) -> Any:
-    """The plain model: a copy with LoRA's adapters in its weights, or the model itself if it has none."""
-    if not hasattr(model, "merge_and_unload"):
-        return model
-    from copy import deepcopy
-
-    return deepcopy(model).merge_and_unload()
 
 
 def load_policy(name: str | Path, *, chat: bool | None = None, seed: int = 0) -> TextPolicy:

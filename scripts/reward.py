@@ -27,8 +27,6 @@ def _usual() -> RewardModelConfig:
     return RewardModelConfig(
         epochs=3.0,
         batch_size=4,
-        learning_rate=2e-4,
-        trained_layers=2,
         save_seconds=SAVE_SECONDS,
         progress=sys.stderr.isatty(),
     )
@@ -49,17 +47,20 @@ class RewardStepConfig:
             with prompt, responses and ranks; or a run's folder or feedback.db, with its answers about texts.
         out: folder to be made.
         members: heads.
+        depth: share of the layers of a language model's trunk, the first ones, that the reward model takes. From few
+            comparisons a third of them learns more than all, and is quicker.
         policy: the initial policy: rewards have mean 0 on what it says to prompts of the rankings.
         reference: how many responses of it.
         response_tokens: of such a response, at most.
-        training: options of the fit. A model of less than 5 million parameters has the learning rate 3e-3, and all of
-            its layers are fitted, unless told otherwise.
+        training: options of the fit. Unless told otherwise, the learning rate is 1e-5, 1e-4 with less than all layers,
+            and 3e-3 for a model of less than 5 million parameters.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     rankings: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RANKINGS")]
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     members: int = 2
+    depth: float = 1.0
     policy: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     reference: int = 128
     response_tokens: int = 48
@@ -89,10 +90,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def defaults(config: RewardStepConfig, model: Any) -> RewardStepConfig:
     """What is usual for such a model."""
-    usual = _usual()
-    if is_small(model):
-        usual = replace(usual, learning_rate=3e-3, trained_layers=None)
-    return replace(config, training=usual)
+    rate = 3e-3 if is_small(model) else 1e-4 if config.depth < 1 else RewardModelConfig.learning_rate
+    return replace(config, training=replace(_usual(), learning_rate=rate))
 
 
 def _base(config: RewardStepConfig) -> TextPolicy:
@@ -100,10 +99,11 @@ def _base(config: RewardStepConfig) -> TextPolicy:
     seed = config.training.seed
     if config.model in NAMED:
         policy = load_policy(config.model, seed=seed)
-        return replace(policy, model=make_reward_model(policy.model, policy.tokenizer, config.members, seed))
+        model = make_reward_model(policy.model, policy.tokenizer, config.members, seed, config.depth)
+        return replace(policy, model=model)
     tokenizer = load_tokenizer(config.model)
     with quiet():
-        model = make_reward_model(config.model, tokenizer, config.members, seed)
+        model = make_reward_model(config.model, tokenizer, config.members, seed, config.depth)
     return TextPolicy(model, tokenizer, bool(tokenizer.chat_template))
 
 

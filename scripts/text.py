@@ -22,7 +22,7 @@ from prefgym.queries import queries
 from prefgym.runs import EVALUATION, Run, RunError
 from prefgym.scripts.conduct import conduct
 from prefgym.scripts.options import changed, from_json, to_json
-from prefgym.scripts.text_training import EXPLORE, TextTraining, first_policy, make_task
+from prefgym.scripts.text_training import TextTraining, first_policy, make_task
 from prefgym.teachers import HUMAN, check_teacher
 
 WITH_RESUME = ("resume", "feedback")  # options that may go with --resume
@@ -51,12 +51,14 @@ class TextConfig:
         query: how it is chosen what to ask: uniform, on-policy, disagreement, entropy or information.
         sessions: in how many portions comparisons are asked for, and the reward model fitted.
         up_front: share of the comparisons asked for before PPO.
+        explore: responses of each row before any training: what the first comparisons are about.
         rollouts: of PPO; each is a response of every row.
         rows: responses written at once.
         samples: responses to each prompt, K.
         members: heads of the reward model.
         reward_from: a folder or hub id of a smaller language model, or a reward model, that the reward model starts
             from; the policy's trunk unless given.
+        reward_depth: share of that trunk's layers, the first ones, that the reward model takes.
         missing_eos_penalty: taken from the reward of a response that does not come to an end.
         pretraining_steps: of the model made from scratch.
         tries: responses to each held-out prompt, when a policy is measured.
@@ -82,11 +84,13 @@ class TextConfig:
     query: str = "uniform"
     sessions: int = 8
     up_front: float = 0.5
+    explore: int = 4
     rollouts: int = 60
     rows: int = 128
     samples: int = 4
     members: int = 2
     reward_from: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    reward_depth: float = 1.0
     missing_eos_penalty: float = 0.0
     pretraining_steps: int = 1000
     tries: int = 8
@@ -106,7 +110,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "comparisons", "rollouts", "rows", "samples", "members", "pretraining_steps", "sessions")
-        check_positive(self, "prompt_tokens", "response_tokens", "tries")
+        check_positive(self, "explore", "prompt_tokens", "response_tokens", "tries")
         check_teacher(self.teacher)
         _ = queries[self.query]
         self._check_task()
@@ -141,26 +145,29 @@ class TextConfig:
         rollout = self.rows * response_tokens
         return LoopConfig(
             labels=self.comparisons,
-            steps=(self.rollouts + EXPLORE) * rollout,
+            steps=(self.rollouts + self.explore) * rollout,
             sessions=self.sessions,
             up_front=self.up_front,
             until=0.6,
-            explore_steps=EXPLORE * rollout,
+            explore_steps=self.explore * rollout,
             segment_length=1,
-            window=EXPLORE,
-            reference=EXPLORE,
+            window=self.explore,
+            reference=self.explore,
         )
 
 
 REAL = replace(
     TextConfig(model="smollm2"),
-    comparisons=200,
-    sessions=2,
+    comparisons=400,
+    sessions=3,
+    up_front=0.6,
+    explore=12,
     rollouts=30,
     rows=32,
+    reward_depth=1 / 3,
     tries=4,
     sft=SFTConfig(epochs=1.0, batch_size=8, learning_rate=1e-5),
-    reward=RewardModelConfig(epochs=3.0, batch_size=4, learning_rate=2e-4, held_out=0.0, trained_layers=2),
+    reward=RewardModelConfig(epochs=3.0, batch_size=4, learning_rate=1e-4, held_out=0.0),
     ppo=TextPPOConfig(
         batch_size=8, learning_rate=3e-4, kl_coefficient=0.05, advantage="rloo", lora_rank=16, temperature=0.7
     ),

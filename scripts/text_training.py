@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EXPLORE = 4  # responses of each row before any training, and those that queries are made from
 STATISTICS = ("kl", "kl_coefficient", "score", "length")
 SFT = "sft"
 """Folder in a run, of the policy that PPO began with, where demonstrations or pretraining changed it."""
@@ -136,9 +135,10 @@ class TextTraining(Course):
         super().__init__(config, run)
         self.task, self.chat = task, policy.chat
         self.plain = Plain(policy, task.prompts, task.max_prompt_tokens)
-        heads = make_reward_model(config.reward_from or policy.model, policy.tokenizer, config.members, config.seed)
+        source = config.reward_from or policy.model
+        heads = make_reward_model(source, policy.tokenizer, config.members, config.seed, config.reward_depth)
         self.model = TextRewardEnsemble(heads, config.reward)
-        self.recorder = TextRecorder(EXPLORE, self.plain.decode, config.samples)
+        self.recorder = TextRecorder(config.explore, self.plain.decode, config.samples)
         self.env = self._env(policy)
         self.adapter = VectorAdapter(self.env)
         self.agent = make_text_ppo(

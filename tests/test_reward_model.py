@@ -285,6 +285,25 @@ def test_a_trunk_is_copied_from_a_language_model_or_its_folder(tokenizer, tmp_pa
     assert head_of(model)[1].weight.std().item() == pytest.approx(65**-0.5, rel=0.2)
 
 
+def test_it_takes_the_first_layers_and_transformers_loads_them(tokenizer, tmp_path):
+    language = tiny()
+    model = make_reward_model(language, tokenizer, 2, depth=0.5)
+    assert model.config.num_hidden_layers == len(model.base_model.layers) == 1
+    assert language.config.num_hidden_layers == len(language.base_model.layers) == 2
+    kept = language.base_model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in model.base_model.state_dict().items())
+    save_reward_model(model, tmp_path, tokenizer)
+    rows = [(1, 5, 6), (1, 7)]
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    alone = [loaded(input_ids=torch.tensor([row])).logits.item() for row in rows]
+    assert member_scores(model, rows)[0].tolist() == pytest.approx(alone, abs=1e-5)
+    assert len(make_reward_model(language, tokenizer, depth=0.01).base_model.layers) == 1
+    assert make_reward_model(model, tokenizer, 2, depth=0.5) is model
+    for share in (0, 1.5):
+        with pytest.raises(ValueError, match=rf"`depth` must be a share in \(0, 1\], got {share}"):
+            make_reward_model(language, tokenizer, depth=share)
+
+
 def test_what_is_no_reward_model_is_refused(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="`members` must be at least 1, got 0"):
         make_reward_model(tiny(), tokenizer, 0)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prefgym.agents.language_model import with_lora
+from prefgym.agents.language_model import merged, with_lora
+from prefgym.agents.reward_heads import make_reward_model
 from prefgym.agents.small_lm import small_lm, story_tokenizer
-from prefgym.agents.text_policy import TextPolicy, load_policy, merged
+from prefgym.agents.text_policy import TextPolicy, load_policy
 from prefgym.cache import cache_folder
 from prefgym.envs.text_tasks import own_task, text_tasks
 from prefgym.text import Demonstration
@@ -61,6 +62,22 @@ def test_adapters_go_into_the_weights_of_what_is_saved(policy, tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path).vocab_size == policy.tokenizer.vocab_size
     assert torch.equal(wanted, model(input_ids=tokens).logits), "merging is for the copy"
     assert merged(policy.model) is policy.model
+
+
+def test_who_holds_the_plain_model_saves_the_adapters_put_into_it(policy, tmp_path):
+    pytest.importorskip("peft")
+    plain = small_lm(0)
+    adapted = with_lora(plain, 4, 8)  # peft changes the model that it is given
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    TextPolicy(plain, policy.tokenizer).save(tmp_path)
+    tokens = torch.tensor([[1, 5, 6, 7]])
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(adapted(input_ids=tokens).logits, again(input_ids=tokens).logits, atol=1e-4)
+    reward = make_reward_model(plain, policy.tokenizer)
+    inner = adapted.get_base_model().base_model(input_ids=tokens).last_hidden_state
+    assert torch.allclose(inner, reward.base_model(input_ids=tokens).last_hidden_state, atol=1e-4)
 
 
 def test_a_folder_is_loaded_and_pads_where_it_has_no_padding(policy, tmp_path):
