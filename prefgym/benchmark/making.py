@@ -87,6 +87,8 @@ def make_pool(task: Task, spec: PoolSpec, on_progress: Callable[[float], None] =
 def stages(lowest: float, returns: Sequence[float]) -> list[int]:
     """Numbers of the snapshots that stand for early, half and expert: the first that came so far, and the last.
 
+    Where one came so far only together with the next, the one before it is taken, so that no two stages are one policy.
+
     Args:
         lowest: return of random actions.
         returns: of the snapshots.
@@ -100,7 +102,9 @@ def stages(lowest: float, returns: Sequence[float]) -> list[int]:
             f"{returns[-1]:.4g}: give it more `steps`"
         )
     way = (np.array(returns) - lowest) / (returns[-1] - lowest)
-    return [int(np.flatnonzero(way >= share)[0]) for share in list(WAYS.values())[:-1]] + [len(returns) - 1]
+    first = [int(np.flatnonzero(way >= share)[0]) for share in WAYS.values()]
+    last = range(len(returns) - len(WAYS), len(returns))
+    return [max(0, min(number, bound)) for number, bound in zip([*first[:-1], last[-1]], last, strict=True)]
 
 
 def _train(agent: PPO, steps: int, spec: PoolSpec, on_progress: Callable[[float], None]) -> list[Snapshot]:

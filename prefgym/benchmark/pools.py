@@ -52,7 +52,7 @@ class PoolSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"steps": 0, "candidates": 2, "queries": 1, "envs": 1, "snapshots": 2, "seed": 0}.items():
+        for name, least in {"steps": 0, "candidates": 2, "queries": 1, "envs": 1, "snapshots": 3, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
 

@@ -135,6 +135,7 @@ def narrowed(
         raise ValueError(f"`seeds` must be at least 1, got {seeds}")
     parts = [_part(part, tasks, methods, teachers, seeds) for part in suite.parts if part.track in (tracks or TRACKS)]
     parts = [part for part in parts if part.methods]
+    _check_known((), [name for part in parts for name in part.tasks], (), ())  # also of the suite's own
     if not parts:
         raise ValueError(f"nothing of the suite {suite.name!r} is left: its methods and tracks do not go together")
     online = replace(suite.settings.online, labels=tuple(labels) or suite.settings.online.labels)
