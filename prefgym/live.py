@@ -13,7 +13,7 @@ import numpy as np
 
 NAME = "live.npz"
 PAUSE = "pause"
-"""A file of this name in the run folder, which a front end puts there, pauses training while it is there."""
+"""A file of this name in the run folder pauses training; see `prefgym.pause`."""
 
 STATES = ("exploring", "training", "waiting", "finished", "stopped")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefgym.live import PAUSE, Live
+from prefgym.live import Live
+from prefgym.pause import Patience
 from prefgym.store import ANSWERED, OPEN
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class Pace:
     """Holds training back while people are away, so that it does not over-optimise a reward that nobody corrects.
 
     After each answer it may go on for `LoopConfig.allowance` env steps; once all labels are given, to the end; and
-    while nobody has anything to answer, until there is something. It also waits while the run folder has a file named
-    `pause`.
+    while nobody has anything to answer, until there is something. It also waits while a front end asks it to pause.
 
     Args:
         training: what is held back; `Course.stop_requested` is heeded while it waits.
@@ -48,6 +48,7 @@ class Pace:
 
     def __init__(self, training: Course) -> None:
         self.training = training
+        self._patience = Patience(training.run.folder)
         self._parent = int(os.environ.get(PARENT, 0))
         self._told, self._cost, self._state = -np.inf, 0.0, ""
         self._episode = (np.zeros((0, 0), np.float32), float("nan"))
@@ -81,7 +82,7 @@ class Pace:
         self._cost = self._told - began
 
     def _may_go_on(self) -> bool:
-        if (self.training.run.folder / PAUSE).exists():
+        if self._patience.holds():
             return False
         loop, asked = self.training.loop, self.training.store.asked()
         answers, trained = asked[ANSWERED], loop.steps - loop.explored

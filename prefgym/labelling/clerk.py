@@ -14,7 +14,8 @@ from prefgym.envs.frames import OpenGLError
 from prefgym.labelling.desk import AnyTicket, Choice, Desk, StaleTicketError, check_annotator
 from prefgym.labelling.facts import Facts
 from prefgym.labelling.films import Films
-from prefgym.live import PAUSE, Live
+from prefgym.live import Live
+from prefgym.pause import Pause
 from prefgym.runs import Run, RunError
 from prefgym.store import StoreError
 from prefgym.text import is_text
@@ -84,7 +85,8 @@ class Clerk:
         self.tickets: list[AnyTicket] = []
         self.films = Films()
         self.env_id, self.facts, self.stored = "", Facts(), 0
-        self.paused = run is not None and (run / PAUSE).exists()
+        self._pause = Pause(run)
+        self.paused = bool(self._pause.asked)
         self.notices: deque[str] = deque()
         self.error: Exception | None = None
         self._training, self._time = training, time
@@ -116,7 +118,7 @@ class Clerk:
             self.notices.append("There is no training here to pause.")
             return
         self.paused = not self.paused
-        self._jobs.append(("pause", partial(self._pause, self.run / PAUSE, self.paused)))
+        self._jobs.append(("pause", partial(self._ask_pause, self.paused)))
 
     @property
     def waiting(self) -> int:
@@ -161,8 +163,7 @@ class Clerk:
         try:
             self._thread.join(1.0 if self._given_up else None)  # the store may hold on to a write for half a minute
         finally:
-            if self.run is not None:
-                (self.run / PAUSE).unlink(missing_ok=True)
+            self._pause.end()
         if self.error is not None:
             raise self.error
         if self.waiting:
@@ -243,9 +244,9 @@ class Clerk:
             self.stored = max(0, self.stored - 1)
         self._undone += 1
 
-    def _pause(self, file: Path, paused: bool) -> None:
+    def _ask_pause(self, paused: bool) -> None:
         try:
-            file.touch() if paused else file.unlink(missing_ok=True)
+            self._pause.ask(paused)
         except OSError as error:
             self.paused = not paused
             self.notices.append(f"Training cannot be told to {'pause' if paused else 'go on'}: {error}")
@@ -273,7 +274,7 @@ class Clerk:
             self.films.know(env_id)
             self.env_id = env_id
         if not self._jobs:
-            self.paused = (self.run / PAUSE).exists()
+            self.paused = bool(self._pause.asked)
         return Live.read(self.run), self._training() if self._training else ""
 
     def _leave(self) -> None:

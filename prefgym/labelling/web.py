@@ -21,8 +21,9 @@ from starlette.routing import Route
 
 from prefgym.labelling.desk import Desk
 from prefgym.labelling.web_api import ERRORS, Api
-from prefgym.labelling.web_dashboard import Dashboard, Pause
+from prefgym.labelling.web_dashboard import Dashboard
 from prefgym.labelling.web_guard import SHARING, Guard, Pace, is_loopback
+from prefgym.pause import Pause
 from prefgym.store import Store
 
 RATE, BURST = 50.0, 200.0  # requests a second that one annotator may make, and at once after a silence

@@ -17,9 +17,10 @@ from starlette.routing import Route
 from prefgym.labelling import web_fields as field
 from prefgym.labelling.desk import Choice, Desk, StaleTicketError
 from prefgym.labelling.web_clips import Clips
-from prefgym.labelling.web_dashboard import Dashboard, NoRunError
+from prefgym.labelling.web_dashboard import Dashboard
 from prefgym.labelling.web_fields import Fields, body, checked, parsed
 from prefgym.labelling.web_guard import Pace, refusal, reply
+from prefgym.pause import NoRunError
 from prefgym.store import StoreError
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from typing import Any
 
 from prefgym.labelling import quality
 from prefgym.labelling.web_clips import Clips, compact
-from prefgym.live import PAUSE, Live
+from prefgym.live import Live
+from prefgym.pause import Pause
 from prefgym.runs import Run, RunError
 from prefgym.store import Entry, Store
 
@@ -32,47 +33,6 @@ SHOWN = 20
 CURVES = ("steps", "labels", "clean_backflips", "reward_correlation")
 POINTS = 400
 """Sessions of training that are shown, the last ones."""
-
-
-class NoRunError(LookupError):
-    """There is no training whose pause could be asked for."""
-
-
-class Pause:
-    """Asks training to pause, by a file in the run folder that it heeds.
-
-    Args:
-        run: folder of the run; None if there is none.
-    """
-
-    def __init__(self, run: Path | None) -> None:
-        self._file = run / PAUSE if run else None
-        self._asked_here = False
-
-    @property
-    def asked(self) -> bool | None:
-        """Whether training is asked to pause, here or by another front end; None without a run."""
-        return self._file.exists() if self._file else None
-
-    def ask(self, paused: bool) -> None:
-        """Asks training to pause, or to go on.
-
-        Raises:
-            NoRunError: there is no run.
-            OSError: the run folder cannot be written.
-        """
-        if self._file is None:
-            raise NoRunError("There is no training here to pause: only the store's answers are asked for.")
-        if paused:
-            self._file.touch()
-        else:
-            self._file.unlink(missing_ok=True)
-        self._asked_here = paused
-
-    def end(self) -> None:
-        """Lets training go on if it was paused here, as nobody is left who could."""
-        if self._asked_here:
-            self.ask(False)
 
 
 class Dashboard:
