@@ -66,6 +66,8 @@ def make_reward_model(
     config = model.config.get_text_config()
     if config.pad_token_id is None:
         config.pad_token_id = padding_of(tokenizer)
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
     return model
 
 

@@ -21,6 +21,9 @@ Observations = np.ndarray | Mapping[str, np.ndarray]
 class TextRewardEnsemble:
     """M heads on one trunk, from the tokens of a prompt and a response to a reward; takes `RewardEnsemble`'s place.
 
+    A score is read at the last token. Behind a response that did not come to an end within its limit the model's EOS
+    is put, so that this is always the same one: without it, SmolLM2's foresaw no answers (docs/experiments.md).
+
     Args:
         model: of `prefgym.agents.reward_heads.make_reward_model`.
         config: of every fit.
@@ -44,6 +47,7 @@ class TextRewardEnsemble:
     ) -> None:
         self.model, self.config = model, config or RewardModelConfig()
         self.reference, self.optimism, self.batch_size = reference, optimism, batch_size
+        self._ends = _ends(model)
         self._start = None if warm else {name: value.cpu().clone() for name, value in model.state_dict().items()}
 
     def __call__(self, observations: Observations, actions: np.ndarray) -> np.ndarray:
@@ -65,7 +69,7 @@ class TextRewardEnsemble:
     def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Rewards [B] of the tokens of B texts: the heads' mean."""
         bias, scale = offsets(self.model)[:, :, None].numpy()
-        scores = member_scores(self.model, rows, self.batch_size).numpy()
+        scores = member_scores(self.model, [self._ended(row) for row in rows], self.batch_size).numpy()
         return ((scores + bias) * scale).mean(axis=0)
 
     def predict(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -81,7 +85,7 @@ class TextRewardEnsemble:
     def normalise(self, observations: np.ndarray, actions: np.ndarray) -> None:
         """Give every head mean 0 and deviation 1 over the reference, or else over tokens [R, L]."""
         tokens = observations if self.reference is None else self.reference
-        recentre(self.model, _rows(tokens), scale=True, batch_size=self.batch_size)
+        recentre(self.model, self._rows(tokens), scale=True, batch_size=self.batch_size)
 
     def fit(self, first: Arrays, second: Arrays, targets: np.ndarray) -> FitReport:
         """Fit to B comparisons, each of which counts alike; completions that several are about are encoded once.
@@ -101,7 +105,7 @@ class TextRewardEnsemble:
             raise ValueError("`fit` needs at least 1 comparison, got 0")
         if self._start is not None:
             self.model.load_state_dict(self._start)
-        contests = contests_of(_rows(first[0]), _rows(second[0]), targets)
+        contests = contests_of(self._rows(first[0]), self._rows(second[0]), targets)
         loss, _ = fit_contests(self.model, contests, self.config)
         right = pair_report(self.model, contests).accuracy
         return FitReport(loss, math.nan, right, math.nan, self.config.weight_decay, len(targets))
@@ -125,7 +129,16 @@ class TextRewardEnsemble:
             setattr(self.model.config, name, getattr(loaded.config, name))
 
     def _scores(self, observations: np.ndarray) -> NDArray[np.float32]:
-        return member_scores(self.model, _rows(observations), self.batch_size).numpy()
+        return member_scores(self.model, self._rows(observations), self.batch_size).numpy()
+
+    def _rows(self, tokens: np.ndarray) -> list[tuple[int, ...]]:
+        """The tokens of each row [..., L], without its padding, and ended."""
+        flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.int64)
+        return [self._ended(tuple(row[row != PADDING].tolist())) for row in flat]
+
+    def _ended(self, row: Sequence[int]) -> tuple[int, ...]:
+        ended = not self._ends or (len(row) > 0 and row[-1] in self._ends)
+        return tuple(row) if ended else (*row, self._ends[0])
 
     def _combined(self, rewards: np.ndarray) -> np.ndarray:
         return rewards.mean(axis=0) + self.optimism * rewards.std(axis=0)
@@ -170,10 +183,10 @@ def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     return [head(number) for number in range(count)]
 
 
-def _rows(tokens: np.ndarray) -> list[tuple[int, ...]]:
-    """The tokens of each row [..., L], without its padding."""
-    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.int64)
-    return [tuple(row[row != PADDING].tolist()) for row in flat]
+def _ends(model: Any) -> tuple[int, ...]:
+    """The tokens that end a text, of a model's configuration; none where it names none."""
+    named = model.config.get_text_config().eos_token_id
+    return () if named is None else (named,) if isinstance(named, int) else tuple(named)
 
 
 def _padded(observations: Mapping[str, np.ndarray], rows: NDArray[np.integer]) -> np.ndarray:

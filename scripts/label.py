@@ -149,7 +149,7 @@ def figures(entries: Sequence[Entry]) -> list[str]:
     kappa, seconds = quality.cohen_kappa(entries), quality.median_seconds(entries)
     lines = [f"{_answers(len(quality.current(entries)))} in the store, by {_people(entries)}"]
     lines += [f"  median time of an answer      {seconds:.1f} s"] if not math.isnan(seconds) else []
-    lines += [f"  the left clip was chosen      {left} of {clear} times"] if clear else []
+    lines += [f"  the left one was chosen       {left} of {clear} times"] if clear else []
     lines += [f"  the same when asked again     {same} of {repeated} times"] if repeated else []
     lines += [f"  agreement of people (kappa)   {kappa:.2f}".replace("-", "−")] if not math.isnan(kappa) else []
     return lines

@@ -87,8 +87,7 @@ class ModelReward:
         if self._same:
             return tokens
         prompt, response = self.plain.decode(tokens[:start]), self.policy.codec.text(tokens[start:])
-        row = encode(self.own.tokenizer, self.own.put(prompt), response).tokens
-        return row if self._ends(tokens) else row[:-1]
+        return encode(self.own.tokenizer, self.own.put(prompt), response).tokens
 
     def _checked(self, scores: np.ndarray) -> np.ndarray:
         right = np.isfinite(scores)

@@ -101,7 +101,7 @@ def test_in_the_end_it_says_what_came_of_it(database, used, capsys):
         "3 answers in the store, by ann",
         "  median time of an answer      1.5 s",
     ]
-    assert out[3:] == ["  the left clip was chosen      2 of 3 times"]
+    assert out[3:] == ["  the left one was chosen       2 of 3 times"]
 
 
 def test_the_figures_of_several_people(database):
@@ -112,7 +112,7 @@ def test_the_figures_of_several_people(database):
         store.answer(1, "first", annotator="ann")
         assert figures(store.ledger()) == [
             "6 answers in the store, by ann, bob",
-            "  the left clip was chosen      3 of 6 times",
+            "  the left one was chosen       3 of 6 times",
             "  the same when asked again     1 of 1 times",
             "  agreement of people (kappa)   0.40",
         ]

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefgym.agents.reward_heads import make_reward_model, member_scores
+from prefgym.agents.reward_heads import make_reward_model, member_scores, offsets
 from prefgym.agents.reward_model import RewardModelConfig
 from prefgym.agents.text_reward import TextRewardEnsemble, contests_of
 from prefgym.loop import LoopConfig, PreferenceLoop
@@ -130,7 +130,7 @@ def test_a_response_is_rewarded_once_when_it_ends(model):
     observations = {"tokens": tokens, "length": np.array([3, 3, 0, 4]), "waiting": np.array([0, 1, 0, 1])}
     observations["waiting"][2] = 1
     rewards = ensemble(observations, np.zeros(4))
-    expected = member_scores(model, [(4, GOOD, 2), (4, 7, 8, 9)]).mean(0)
+    expected = member_scores(model, [(4, GOOD, 2), (4, 7, 8, 9, 2)]).mean(0)  # read at EOS, also where none was said
     np.testing.assert_allclose(rewards, [0, expected[0], 0, expected[1]], rtol=1e-5, atol=1e-6)
     assert not ensemble({name: value[:1] for name, value in observations.items()}, np.zeros(1)).any()
 
@@ -187,3 +187,15 @@ def test_the_robots_loop_learns_what_is_liked_in_text(model, tokenizer, tmp_path
     rewards, ended = map(np.stack, zip(*agent.rewards, strict=True))
     assert (rewards[~ended] == 0).all()
     assert rewards[-30:][ended[-30:]].std() > 0.5
+
+
+def test_every_score_is_read_at_the_end(model):
+    ensemble = TextRewardEnsemble(model)
+    ended, cut = np.array([[[4, GOOD, 2, -1]]]), np.array([[[4, GOOD, -1, -1]]])
+    nothing = np.zeros((1, 1, 0))
+    np.testing.assert_array_equal(ensemble.returns(ended, nothing), ensemble.returns(cut, nothing))
+    assert ensemble.score([(4, GOOD)]) == ensemble.score([(4, GOOD, 2)])
+    ensemble.normalise(cut, nothing)
+    bias = offsets(model)[0]
+    ensemble.normalise(ended, nothing)
+    torch.testing.assert_close(offsets(model)[0], bias)

@@ -48,14 +48,14 @@ class Api:
     def routes(self) -> list[Route]:
         """All that begins with /api/."""
         person: Fields = {"annotator": field.annotator}
-        wanted = {**person, "count": field.count, "rankings": field.asked}
+        wanted = {**person, "count": field.count, "rankings": field.asked, "known": field.known}
         said = {**person, "seconds": field.seconds}
         chosen = {"token": field.token, "choice": field.choice, **said}
         ranked = {"token": field.token, "ranks": field.ranks, **said}
         undone: Fields = {**person, "rankings": partial(field.truth, "rankings")}
         left: Fields = {**person, "after": field.after}
         paused: Fields = {**person, "paused": partial(field.truth, "paused")}
-        usual = {"count": "1", "rankings": "0"}
+        usual = {"count": "1", "rankings": "0", "known": ""}
         return [
             Route("/api/tickets", self._asked(self.tickets, wanted, usual, self._writer)),
             Route("/api/answers", self._told(self.answer, chosen, {"seconds": 0.0}), methods=["POST"]),
@@ -69,9 +69,12 @@ class Api:
 
     # What they do, in a thread that may wait for the store.
 
-    def tickets(self, annotator: str, count: int, rankings: bool) -> Response:
-        """The queries that an annotator is to answer, the one to show first."""
-        texts = ",".join(map(self.clips.ticket, self.desk.tickets(annotator, count, rankings=rankings)))
+    def tickets(self, annotator: str, count: int, rankings: bool, known: frozenset[str]) -> Response:
+        """The queries that an annotator is to answer, the one to show first; of those known, the tokens alone."""
+        tickets = self.desk.tickets(annotator, count, rankings=rankings)
+        texts = ",".join(
+            f'{{"token":"{one.token}"}}' if one.token in known else self.clips.ticket(one) for one in tickets
+        )
         return reply(f'{{"store":"{self.store}","tickets":[{texts}]}}')
 
     def answer(self, token: str, choice: Choice, annotator: str, seconds: float) -> Response:

@@ -141,6 +141,14 @@ def count(value: Any) -> int:
     return int(value)
 
 
+def known(value: Any) -> frozenset[str]:
+    """Tokens of tickets that a page has already, as a URL lists them."""
+    listed = value.split(",") if value else []
+    if len(listed) > MOST or not all(re.fullmatch("[0-9a-f]{32}", one, re.ASCII) for one in listed):
+        raise ValueError(f"`known` must be at most {MOST} tokens with commas between them, got {_short(value)}")
+    return frozenset(listed)
+
+
 def _number(name: str, value: Any, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise ValueError(f"`{name}` must be a number from 0 to {most:g}, got {_short(value)}")

@@ -5,6 +5,7 @@ const FOLLOW = 0.15; // share of its lag that the camera makes up per pose
 const GROUND = 0.84; // height of the picture at which the ground line lies, from the top
 const TILE = 0.5; // metres
 const VIEW = [2.0, 2.6]; // metres that are seen, at least: width and height
+const EDGE = 0.12; // metres between the body and the picture's edge
 const REST = 0.4; // seconds that a clip rests on its last picture
 const TRAIL = 0.8; // seconds of the torso's way that are drawn behind it
 
@@ -187,9 +188,12 @@ export class Player {
 
   restart() { this.time = 0; this.rest = 0; }
 
+  /** Whether some cannot be painted yet. */
+  get waits() { return this.tracks.some((track) => track.waits); }
+
   /** Plays on, once all can be painted, and says whether it started again. */
   advance(seconds, speed) {
-    if (this.tracks.some((track) => track.waits)) return false;
+    if (this.waits) return false;
     this.time = Math.min(this.time + seconds * speed, this.seconds);
     this.rest += this.time === this.seconds ? seconds : 0;
     if (this.rest < REST) return false;
@@ -222,10 +226,9 @@ function cameraPath(poses, width, height) {
   for (const pose of poses) {
     const xs = pose.filter((_, index) => index % 2 === 0), zs = pose.filter((_, index) => index % 2 === 1);
     const goal = [torso(pose)[0], Math.max(0, Math.max(...zs) + 0.15 - 0.96 * GROUND * height)];
-    const reach = Math.max(...xs.map((x) => Math.abs(x - goal[0]))) + 0.15;
-    const lag = Math.max(0, width / 2 - reach);
+    const seesAll = [Math.max(...xs) + EDGE - width / 2, Math.min(...xs) - EDGE + width / 2];
     camera = camera ? camera.map((at, axis) => at + FOLLOW * (goal[axis] - at)) : goal;
-    camera = [clamp(camera[0], goal[0] - lag, goal[0] + lag), clamp(camera[1], goal[1] - 0.1, goal[1] + 0.3)];
+    camera = [between(camera[0], ...seesAll), clamp(camera[1], goal[1] - 0.1, goal[1] + 0.3)];
     path.push(camera);
   }
   return path;
@@ -295,5 +298,8 @@ function disc(pen, [x, y], radius) {
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.fill();
 }
+
+/** The value, kept in bounds; the middle, where these leave no room, as of a body longer than the picture is wide. */
+function between(value, low, high) { return low > high ? (low + high) / 2 : clamp(value, low, high); }
 
 function clamp(value, low, high) { return Math.min(Math.max(value, low), Math.max(low, high)); }

@@ -63,7 +63,7 @@ function showSides(sides, ranking = false) {
 }
 
 function answer(choice, event) {
-  if (!pair || queue.undoing || performance.now() < pair.ready) return;
+  if (!pair || queue.undoing || performance.now() < pair.ready || pair.player.waits) return; // nobody has seen it yet
   if (!pair.comparable && choice !== "skip") return tell("These cannot be compared here, as they cannot be drawn: ↓ leaves them out.");
   if (pair.ranking) {
     if (choice === "tie" || choice === "skip") give({ ranks: choice === "tie" ? alike() : null }, event);

@@ -142,7 +142,9 @@ export class Queue {
 
   async refill() {
     if (this.closed) return;
-    const { status, data } = await call("tickets", { annotator: this.annotator, count: PREFETCH, rankings: 1 }, "GET");
+    const known = this.tickets.map(({ token }) => token).join(","); // their clips, which may be large, are here already
+    const wanted = { annotator: this.annotator, count: PREFETCH, rankings: 1, known };
+    const { status, data } = await call("tickets", wanted, "GET");
     this.on.trouble(status === 200 || status === 429 ? "" : data.error);
     if (status === 200) this.take(data);
     this.asked ||= status === 200;
