@@ -86,6 +86,14 @@ def test_an_answer_is_stored_as_it_was_given(client, store, choice):
     assert (entry.annotator, entry.seconds, entry.query_id) == ("ann", 2.5, 1)
 
 
+def test_what_a_page_has_is_not_sent_again(client):
+    first, second = tickets(client, count=2)
+    asked = {"annotator": "ann", "count": 3, "known": f"{first['token']},{'0' * 32}"}
+    again = client.get("/api/tickets", params=asked).json()["tickets"]
+    assert again[:2] == [{"token": first["token"]}, second]
+    assert set(again[2]) == {"token", "left", "right"}
+
+
 def test_sent_twice_it_counts_once(client, store):
     (ticket,) = tickets(client)
     assert len({answer(client, ticket["token"]).json()["id"] for _ in range(3)}) == 1

@@ -125,3 +125,35 @@ def test_the_page_shows_pictures_that_move_and_takes_answers(served, tmp_path):
             page.wait_for_selector("body[data-unsent='0']", state="attached")
             assert len(store.ledger()) == number + 1
         assert complaints == []
+
+
+HELD = """
+const decode = HTMLImageElement.prototype.decode, gate = new Promise((done) => { window.release = done; });
+HTMLImageElement.prototype.decode = async function () { await gate; return decode.call(this); };
+"""
+
+
+def test_what_nobody_has_seen_cannot_be_answered(served, tmp_path):
+    with (
+        Store(tmp_path / "feedback.db") as store,
+        sync_playwright() as driver,
+        served(store) as url,
+        driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"]) as browser,
+    ):
+        store.ask([Query(segment(0), segment(1))])
+        page = browser.new_page()
+        page.add_init_script(HELD)
+        page.goto(url)
+        page.fill("#name-field", "ann")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-pair]:not([data-pair=''])")
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.body.dataset.pair")
+        assert page.evaluate("document.body.dataset.unsent") in ("0", None)
+        page.evaluate("release()")
+        while min(page.evaluate(COLOURS)) < 50:
+            page.evaluate("() => new Promise(requestAnimationFrame)")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("body[data-pair='']", state="attached")
+        page.wait_for_selector("body[data-unsent='0']", state="attached")
+        assert len(store.ledger()) == 1

@@ -74,6 +74,13 @@ def test_a_field_that_is_missing_is_named(client):
     assert (reply.status_code, reply.json()) == (422, {"error": "`annotator` is missing"})
 
 
+@pytest.mark.parametrize("known", ["x", ",", "0" * 31, ",".join(["0" * 32] * 9), "0" * 32 + "\n"])
+def test_known_tickets_are_tokens(client, known):
+    reply = client.get("/api/tickets", params={"annotator": "ann", "known": known})
+    assert reply.status_code == 422
+    assert "`known` must be at most 8 tokens with commas between them" in reply.json()["error"]
+
+
 @pytest.mark.parametrize("count", ["0", "9", "x", "", "-1", "1.5", "9" * 5000, "٣"])
 def test_a_count_that_cannot_be_is_refused(client, count):
     reply = client.get("/api/tickets", params={"annotator": "ann", "count": count})
@@ -257,7 +264,7 @@ def test_no_request_is_malformed_enough_for_a_500(client, path, body, query):
     kind = {"content-type": "application/json"}
     replies = [
         client.post(path, content=body, headers=kind),
-        client.get("/api/tickets", params={"annotator": query, "count": query}),
+        client.get("/api/tickets", params={"annotator": query, "count": query, "known": query}),
     ]
     for reply in replies:
         assert reply.status_code in (200, 400, 404, 409, 413, 422, 429), reply.text
