@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
 from prefgym import database as db
-from prefgym.labelling.candidates import FINDERS, Kind
+from prefgym.labelling.candidates import ANNOTATOR, NOW, Kind, finder
 from prefgym.labelling.tickets import StaleTicketError
 from prefgym.rows import Row
 from prefgym.store import OPEN, Store
@@ -33,11 +35,7 @@ class Leases:
 
         Lapsed ones too, unless somebody else has stepped in: those are dropped.
         """
-        table = db.leases
-        lost = (self._is_lost() | _is_answered()).label("lost")
-        wanted = sa.select(table, db.queries, lost).join_from(table, db.queries)
-        mine = wanted.where(table.c.annotator == annotator).order_by(table.c.given, table.c.token)
-        rows = connection.execute(mine).mappings().all()
+        rows = connection.execute(_held(), {"annotator": annotator, "now": self._time()}).mappings().all()
         self._drop(connection, [row["token"] for row in rows if row["lost"]])
         return [row for row in rows if not row["lost"]]
 
@@ -45,10 +43,10 @@ class Leases:
         self, connection: sa.Connection, kind: Kind, annotator: str, count: int, without: Collection[int] = ()
     ) -> Sequence[Row]:
         """At most so many queries that the annotator may be asked; without: ids of those that may not be."""
-        found = FINDERS[kind](annotator, self._time()).limit(count)
-        if without:
-            found = found.where(db.queries.c.id.not_in(without))
-        return connection.execute(found).mappings().all() if count else []
+        if not count:
+            return []
+        wanted = {"annotator": annotator, "now": self._time(), "count": count, "without": list(without)}
+        return connection.execute(finder(kind), wanted).mappings().all()
 
     def give(self, connection: sa.Connection, annotator: str, rows: Iterable[Row]) -> list[Row]:
         """New leases; rows: of queries, each with what is to be the lease's `kind`, `flipped`, `given` and `token`."""
@@ -56,7 +54,7 @@ class Leases:
         leases: list[Row] = [{**row, "query_id": row["id"], "annotator": annotator, "until": until} for row in rows]
         if leases:
             values = [{name: lease[name] for name in names} for lease in leases]
-            connection.execute(sa.insert(db.leases).values(values))  # one statement, however many there are
+            connection.execute(sa.insert(db.leases), values)
         return leases
 
     def renew(self, connection: sa.Connection, leases: Iterable[Row]) -> None:
@@ -64,8 +62,7 @@ class Leases:
         now = self._time()
         low = [lease["token"] for lease in leases if lease["until"] < now + RENEW_BELOW * self.seconds]
         if low:
-            until = now + self.seconds
-            connection.execute(sa.update(db.leases).where(db.leases.c.token.in_(low)).values(until=until))
+            connection.execute(_renewed(), {"tokens": low, "later": now + self.seconds})
 
     def take(self, connection: sa.Connection, tokens: Sequence[str], annotator: str) -> list[Row]:
         """Ends the annotator's leases with these tokens, unless somebody else has stepped in.
@@ -73,16 +70,15 @@ class Leases:
         Returns:
             Those that there were, in the order of the tokens, each with the `state` of its query.
         """
-        table = db.leases
-        mine = table.c.token.in_(tokens) & (table.c.annotator == annotator) & ~_is_answered() & ~self._is_lost()
-        taken = connection.execute(sa.delete(table).where(mine).returning(table, _state().label("state"))).mappings()
-        found = {row["token"]: row for row in taken}
+        wanted = {"tokens": list(tokens), "annotator": annotator, "now": self._time()}
+        found = {row["token"]: row for row in connection.execute(_taken(), wanted).mappings()}
         return [found[token] for token in tokens if token in found]
 
     def refusal(self, connection: sa.Connection, tokens: Sequence[str], annotator: str) -> StaleTicketError:
         """Why not all of these tokens could be taken."""
         mine = db.leases.c.token.in_(tokens) & (db.leases.c.annotator == annotator)
-        lost = connection.scalar(sa.select(db.leases.c.token).where(mine, self._is_lost()).limit(1)) is not None
+        one = sa.select(db.leases.c.token).where(mine, _is_lost()).limit(1)
+        lost = connection.scalar(one, {"now": self._time()}) is not None
         somebody = "somebody else has answered this query meanwhile"
         return StaleTicketError(self.store.name, somebody if lost else "this query is no longer yours to answer")
 
@@ -95,12 +91,36 @@ class Leases:
         if tokens:
             connection.execute(sa.delete(db.leases).where(db.leases.c.token.in_(tokens)))
 
-    def _is_lost(self) -> sa.ColumnElement[bool]:
-        """Condition: lapsed, and somebody else has answered, or is being shown, its query; or that was taken back."""
-        table, other = db.leases, db.leases.alias()
-        same = (other.c.query_id == table.c.query_id) & (other.c.token != table.c.token)
-        gone = (_state() != OPEN) | sa.exists().where(same).correlate(table)
-        return (table.c.until < self._time()) & (table.c.kind == Kind.NEW.value) & gone
+
+# Statements, put together once; `annotator`, `now` and `tokens` are given with them.
+
+_TOKENS = db.leases.c.token.in_(sa.bindparam("tokens", expanding=True))
+
+
+@cache
+def _held() -> sa.Select:
+    table = db.leases
+    wanted = sa.select(table, db.queries, (_is_lost() | _is_answered()).label("lost")).join_from(table, db.queries)
+    return wanted.where(table.c.annotator == ANNOTATOR).order_by(table.c.given, table.c.token)
+
+
+@cache
+def _taken() -> Any:
+    mine = _TOKENS & (db.leases.c.annotator == ANNOTATOR) & ~_is_answered() & ~_is_lost()
+    return sa.delete(db.leases).where(mine).returning(db.leases, _state().label("state"))
+
+
+@cache
+def _renewed() -> sa.Update:
+    return sa.update(db.leases).where(_TOKENS).values(until=sa.bindparam("later"))
+
+
+def _is_lost() -> sa.ColumnElement[bool]:
+    """Condition: lapsed, and somebody else has answered, or is being shown, its query; or that was taken back."""
+    table, other = db.leases, db.leases.alias()
+    same = (other.c.query_id == table.c.query_id) & (other.c.token != table.c.token)
+    gone = (_state() != OPEN) | sa.exists().where(same).correlate(table)
+    return (table.c.until < NOW) & (table.c.kind == Kind.NEW.value) & gone
 
 
 def _state() -> sa.ScalarSelect[str]:

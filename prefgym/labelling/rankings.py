@@ -77,7 +77,7 @@ def complete_set(
     first, second = db.queries.c.first_id, db.queries.c.second_id
 
     def free(about: sa.ColumnElement[bool]) -> list[Row]:
-        found = connection.execute(unanswered(annotator, now).where(about)).mappings()
+        found = connection.execute(unanswered().where(about), {"annotator": annotator, "now": now}).mappings()
         return [one for one in found if one["id"] not in without]
 
     members = ends | _compared_with_both(free(first.in_(ends) | second.in_(ends)), ends)
