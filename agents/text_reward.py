@@ -21,9 +21,6 @@ Observations = np.ndarray | Mapping[str, np.ndarray]
 class TextRewardEnsemble:
     """M heads on one trunk, from the tokens of a prompt and a response to a reward; takes `RewardEnsemble`'s place.
 
-    A score is read at the last token. Behind a response that did not come to an end within its limit the model's EOS
-    is put, so that this is always the same one: without it, SmolLM2's foresaw no answers (docs/experiments.md).
-
     Args:
         model: of `prefgym.agents.reward_heads.make_reward_model`.
         config: of every fit.
@@ -33,6 +30,9 @@ class TextRewardEnsemble:
             is kept.
         optimism: how many times the heads' standard deviation is added to the reward.
         batch_size: texts scored at a time.
+        close: put the model's EOS behind responses that did not come to an end within their limit. A score is read at
+            the last token, which is then always the same one: where most are cut off, nothing is learned without it
+            (docs/experiments.md). Where few are, that they are tells something.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class TextRewardEnsemble:
         warm: bool = False,
         optimism: float = 0.0,
         batch_size: int = 64,
+        close: bool = True,
     ) -> None:
         self.model, self.config = model, config or RewardModelConfig()
         self.reference, self.optimism, self.batch_size = reference, optimism, batch_size
-        self._ends = _ends(model)
+        self._ends = _ends(model) if close else ()
         self._start = None if warm else {name: value.cpu().clone() for name, value in model.state_dict().items()}
 
     def __call__(self, observations: Observations, actions: np.ndarray) -> np.ndarray:

@@ -59,6 +59,8 @@ class TextConfig:
         reward_from: a folder or hub id of a smaller language model, or a reward model, that the reward model starts
             from; the policy's trunk unless given.
         reward_depth: share of that trunk's layers, the first ones, that the reward model takes.
+        close: put an end behind responses that were cut off, before the reward model scores them: for tasks in which
+            most are.
         missing_eos_penalty: taken from the reward of a response that does not come to an end.
         pretraining_steps: of the model made from scratch.
         tries: responses to each held-out prompt, when a policy is measured.
@@ -91,6 +93,7 @@ class TextConfig:
     members: int = 2
     reward_from: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     reward_depth: float = 1.0
+    close: bool = False
     missing_eos_penalty: float = 0.0
     pretraining_steps: int = 1000
     tries: int = 8
@@ -165,6 +168,7 @@ REAL = replace(
     rollouts=30,
     rows=32,
     reward_depth=1 / 3,
+    close=True,
     tries=4,
     sft=SFTConfig(epochs=1.0, batch_size=8, learning_rate=1e-5),
     reward=RewardModelConfig(epochs=3.0, batch_size=4, learning_rate=1e-4, held_out=0.0),

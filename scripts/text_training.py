@@ -137,7 +137,7 @@ class TextTraining(Course):
         self.plain = Plain(policy, task.prompts, task.max_prompt_tokens)
         source = config.reward_from or policy.model
         heads = make_reward_model(source, policy.tokenizer, config.members, config.seed, config.reward_depth)
-        self.model = TextRewardEnsemble(heads, config.reward)
+        self.model = TextRewardEnsemble(heads, config.reward, close=config.close)
         self.recorder = TextRecorder(config.explore, self.plain.decode, config.samples)
         self.env = self._env(policy)
         self.adapter = VectorAdapter(self.env)
