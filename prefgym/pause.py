@@ -49,15 +49,14 @@ class Pause:
         """
         if self._file is None:
             raise NoRunError("There is no training here to pause: only the store's answers are asked for.")
+        self._stop()  # it may have ended, if somebody else let training go on since
         if not paused:
-            self._stop()
             self._file.unlink(missing_ok=True)
             return
         self._file.write_text(f"by process {os.getpid()}, while it lives\n")
-        if self._beating is None:
-            self._beating = threading.Event()
-            arguments = (self._file, self._beating)
-            threading.Thread(target=_keep_touching, args=arguments, name="pause", daemon=True).start()
+        self._beating = threading.Event()
+        arguments = (self._file, self._beating)
+        threading.Thread(target=_keep_touching, args=arguments, name="pause", daemon=True).start()
 
     def end(self) -> None:
         """Lets training go on if it was paused here, as nobody is left who could.

@@ -60,22 +60,47 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not (tmp_path / PAUSE).exists()
 
 
-def test_who_lives_keeps_it(tmp_path, patience, clock, monkeypatch):
+@pytest.fixture
+def touched(monkeypatch):
+    """Counts the touches of a file by who keeps training paused, which come at once."""
     monkeypatch.setattr(module, "BEAT", 0.001)
-    touched, utime = threading.Semaphore(0), os.utime
+    count, utime = threading.Semaphore(0), os.utime
 
     def hear(path):
         utime(path)
-        touched.release()
+        count.release()
 
     monkeypatch.setattr(os, "utime", hear)
-    pause = Pause(tmp_path)
-    pause.ask(True)
+    return count
+
+
+def check_kept(patience, clock, touched):
     for _ in range(3):
         assert patience.holds()
         clock.now += 0.9 * GONE
         for _ in range(2):  # the first may have been under way
             assert touched.acquire(timeout=30)
+
+
+def test_who_lives_keeps_it(tmp_path, patience, clock, touched):
+    pause = Pause(tmp_path)
+    pause.ask(True)
+    check_kept(patience, clock, touched)
+    pause.end()
+    assert not patience.holds()
+
+
+def test_who_asks_again_keeps_it_too(tmp_path, patience, clock, touched):
+    pause = Pause(tmp_path)
+    pause.ask(True)
+    Pause(tmp_path).ask(False)  # at another front end
+    for thread in threading.enumerate():
+        if thread.name == "pause":
+            thread.join(timeout=30)  # there is nothing to touch
+    while touched.acquire(blocking=False):
+        pass
+    pause.ask(True)
+    check_kept(patience, clock, touched)
     pause.end()
     assert not patience.holds()
 

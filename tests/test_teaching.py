@@ -88,7 +88,8 @@ def received(reply):
     """The clips of the tickets in a reply, by token."""
     if "/api/tickets" not in reply.url or reply.status != 200:
         return {}
-    return {ticket["token"]: (ticket["left"], ticket["right"]) for ticket in reply.json()["tickets"]}
+    new = [ticket for ticket in reply.json()["tickets"] if "left" in ticket]  # others the page has already
+    return {ticket["token"]: (ticket["left"], ticket["right"]) for ticket in new}
 
 
 def answers(store):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from prefgym.comparisons import Query
+from prefgym.comparisons import Answer, Query
 from prefgym.envs import frames
 from prefgym.envs.frames import Footage, OpenGLError
 from prefgym.labelling import web_clips
@@ -97,63 +97,88 @@ def test_without_opengl_a_sentence_is_sent(monkeypatch, caplog):
     assert Clips().robot(ENV, segment(0).shown) is None
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed (apt-get install chromium)")
-def test_the_page_shows_pictures_that_move_and_takes_answers(served, tmp_path):
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "feedback.db") as store:
+        yield store
+
+
+@pytest.fixture
+def page(store, served):
+    """Of a browser, with the URL of the store's page as its own to go to."""
+    if not CHROMIUM.exists():
+        pytest.skip("chromium is not installed (apt-get install chromium)")
     with (
-        Store(tmp_path / "feedback.db") as store,
         sync_playwright() as driver,
         served(store) as url,
         driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"]) as browser,
     ):
-        store.ask(Query(segment(2 * number), segment(2 * number + 1)) for number in range(3))
-        page, complaints = browser.new_page(), []
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        page.fill("#name-field", "ann")
-        page.keyboard.press("Enter")
-        for number in range(3):
-            page.wait_for_selector("body[data-pair]:not([data-pair=''])")
-            while min(page.evaluate(COLOURS)) < 50:  # more than the ground that is seen until a picture is decoded
-                page.evaluate("() => new Promise(requestAnimationFrame)")
-            shown = page.locator("#left canvas").evaluate("canvas => canvas.toDataURL()")
-            while page.locator("#left canvas").evaluate("canvas => canvas.toDataURL()") == shown:
-                page.evaluate("() => new Promise(requestAnimationFrame)")
-            token = page.evaluate("document.body.dataset.pair")
-            page.keyboard.press("ArrowLeft")
-            page.wait_for_selector(f"body:not([data-pair='{token}'])", state="attached")
-            page.wait_for_selector("body[data-unsent='0']", state="attached")
-            assert len(store.ledger()) == number + 1
-        assert complaints == []
+        yield browser.new_page(base_url=url)
 
 
-HELD = """
-const decode = HTMLImageElement.prototype.decode, gate = new Promise((done) => { window.release = done; });
-HTMLImageElement.prototype.decode = async function () { await gate; return decode.call(this); };
+def visit(page):
+    """As ann, until a pair is there."""
+    page.goto("/")
+    page.fill("#name-field", "ann")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body[data-pair]:not([data-pair=''])")
+
+
+def test_the_page_shows_pictures_that_move_and_takes_answers(store, page):
+    store.ask(Query(segment(2 * number), segment(2 * number + 1)) for number in range(3))
+    complaints = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    visit(page)
+    for number in range(3):
+        page.wait_for_selector("body[data-pair]:not([data-pair=''])")
+        while min(page.evaluate(COLOURS)) < 50:  # more than the ground that is seen until a picture is decoded
+            page.evaluate("() => new Promise(requestAnimationFrame)")
+        shown = page.locator("#left canvas").evaluate("canvas => canvas.toDataURL()")
+        while page.locator("#left canvas").evaluate("canvas => canvas.toDataURL()") == shown:
+            page.evaluate("() => new Promise(requestAnimationFrame)")
+        token = page.evaluate("document.body.dataset.pair")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector(f"body:not([data-pair='{token}'])", state="attached")
+        page.wait_for_selector("body[data-unsent='0']", state="attached")
+        assert len(store.ledger()) == number + 1
+    assert complaints == []
+
+
+def held(then):
+    """A script: pictures are decoded once released; then: what comes of it."""
+    return f"""
+const decode = HTMLImageElement.prototype.decode, gate = new Promise((done) => {{ window.release = done; }});
+HTMLImageElement.prototype.decode = async function () {{ await gate; {then} }};
 """
 
 
-def test_what_nobody_has_seen_cannot_be_answered(served, tmp_path):
-    with (
-        Store(tmp_path / "feedback.db") as store,
-        sync_playwright() as driver,
-        served(store) as url,
-        driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"]) as browser,
-    ):
-        store.ask([Query(segment(0), segment(1))])
-        page = browser.new_page()
-        page.add_init_script(HELD)
-        page.goto(url)
-        page.fill("#name-field", "ann")
-        page.keyboard.press("Enter")
-        page.wait_for_selector("body[data-pair]:not([data-pair=''])")
-        page.keyboard.press("ArrowLeft")
-        assert page.evaluate("document.body.dataset.pair")
-        assert page.evaluate("document.body.dataset.unsent") in ("0", None)
-        page.evaluate("release()")
-        while min(page.evaluate(COLOURS)) < 50:
-            page.evaluate("() => new Promise(requestAnimationFrame)")
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_selector("body[data-pair='']", state="attached")
-        page.wait_for_selector("body[data-unsent='0']", state="attached")
-        assert len(store.ledger()) == 1
+def test_pictures_that_cannot_be_shown_can_only_be_left_out(store, page):
+    store.ask([Query(segment(0), segment(1))])
+    page.add_init_script(held("throw new Error('it is damaged');"))
+    visit(page)
+    assert page.inner_text("#left .words") == ""
+    page.evaluate("release()")
+    page.wait_for_selector("#left .words:has-text('These pictures cannot be shown by this browser.')")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#notice:has-text('These cannot be compared here')")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("body[data-pair='']", state="attached")
+    page.wait_for_selector("body[data-unsent='0']", state="attached")
+    assert [entry.answer for entry in store.ledger()] == [Answer.SKIP]
+
+
+def test_what_nobody_has_seen_cannot_be_answered(store, page):
+    store.ask([Query(segment(0), segment(1))])
+    page.add_init_script(held("return decode.call(this);"))
+    visit(page)
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.body.dataset.pair")
+    assert page.evaluate("document.body.dataset.unsent") in ("0", None)
+    page.evaluate("release()")
+    while min(page.evaluate(COLOURS)) < 50:
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("body[data-pair='']", state="attached")
+    page.wait_for_selector("body[data-unsent='0']", state="attached")
+    assert len(store.ledger()) == 1

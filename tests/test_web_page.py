@@ -237,6 +237,54 @@ def test_undo_as_often_as_one_likes(store, person, served):
     assert store.counts()["comparisons"] == 3
 
 
+def test_after_many_an_undo_the_pairs_stay_ones_own(store, person, served):
+    store.ask(queries(12))
+    with served(store) as url:
+        ann = person().open(url)
+        for _ in range(8):
+            ann.press("ArrowLeft")
+            ann.sent()
+        for _ in range(8):
+            ann.press("u")
+        with ann.page.expect_response("**/api/tickets*") as found:
+            ann.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # which has it ask again
+        assert found.value.status == 200
+        assert [set(ticket) for ticket in found.value.json()["tickets"]] == [{"token"}] * 3
+        ann.press("ArrowRight")
+        ann.sent()
+    assert store.ledger()[-1].query_id == 1
+
+
+COLUMNS = """side => {
+  const canvas = document.querySelector(`#${side} canvas`), {width, height} = canvas;
+  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data, columns = new Set();
+  for (let at = 0; at < data.length; at += 4)
+    if (data[at + 1] > 2 * data[at] && data[at + 1] > 100) columns.add(at / 4 % width);
+  return [Math.min(...columns), Math.max(...columns), width];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("env_id", "pose"),
+    [
+        (ENV, [0, 0.5, np.pi / 2, 0, 0, 0]),
+        (ENV, [0, 0.5, -np.pi / 2, 0, 0, 0]),
+        ("HalfCheetah-v5", [0, 0.3, 0, 1.03, -0.29, 0.66, -0.86, -0.23, 0.09]),
+    ],
+)
+def test_feet_are_seen_at_a_phone(store, person, served, env_id, pose):
+    shown = [
+        Segment(np.full((9, 3), n), np.zeros((9, 1)), np.tile(pose, (9, 1)), np.zeros(9), env_id) for n in range(2)
+    ]
+    store.ask([Query(*shown)])
+    with served(store) as url:
+        ann = person(**PHONE | {"viewport": {"width": 360, "height": 640}}).open(url)
+        _ = ann.pair
+        for side in ("left", "right"):
+            first, last, width = ann.page.evaluate(COLUMNS, side)  # of feet, by their colour
+            assert 0 < first < last < width - 1
+
+
 def test_a_reload_loses_neither_the_pair_nor_an_answer_on_its_way(store, person, served):
     store.ask(queries(6))
     with served(store) as url:

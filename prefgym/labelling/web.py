@@ -36,10 +36,12 @@ PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/clip.js": ("clip.js", "text/javascript"),
+    "/keys.js": ("keys.js", "text/javascript"),
     "/text.js": ("text.js", "text/javascript"),
     "/ranking.js": ("ranking.js", "text/javascript"),
     "/memory.js": ("memory.js", "text/javascript"),
     "/waiting.js": ("waiting.js", "text/javascript"),
+    "/player.js": ("player.js", "text/javascript"),
     "/queue.js": ("queue.js", "text/javascript"),
     "/panels.js": ("panels.js", "text/javascript"),
 }

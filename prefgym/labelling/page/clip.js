@@ -4,9 +4,8 @@ import { Text } from "./text.js";
 const FOLLOW = 0.15; // share of its lag that the camera makes up per pose
 const GROUND = 0.84; // height of the picture at which the ground line lies, from the top
 const TILE = 0.5; // metres
-const VIEW = [2.0, 2.6]; // metres that are seen, at least: width and height
+const VIEW = [2.0, 2.6]; // metres that are seen, at least: width and height; more of a body that is wider
 const EDGE = 0.12; // metres between the body and the picture's edge
-const REST = 0.4; // seconds that a clip rests on its last picture
 const TRAIL = 0.8; // seconds of the torso's way that are drawn behind it
 
 const COLOURS = ["--sky-top", "--sky", "--ground", "--tile-a", "--tile-b", "--clip-quiet", "--trail"];
@@ -42,6 +41,7 @@ export class Track {
 
   get drawn() { return true; }
   get waits() { return false; }
+  get span() { return 0; }
   get seconds() { return (this.length - 1) / this.rate; }
 }
 
@@ -97,9 +97,13 @@ class Planar extends Track {
     this.head = Math.max(0, clip.names.findIndex((name) => name.includes("head")));
     this.length = clip.poses.length;
     this.poses = clip.poses.map((pose) => Float32Array.from(pose.flat()));
+    this.widest = Math.max(...this.poses.map(bounds).map(([left, right]) => right - left));
     this.joints = joints(this.poses[0], Math.min(...this.radii));
     this.paths = new Map();
   }
+
+  /** Metres of width in which all of it can be seen at each moment. */
+  get span() { return this.widest + 2 * EDGE; }
 
   /** Ends of the capsules at a place between two poses. */
   pose(place) {
@@ -115,9 +119,9 @@ class Planar extends Track {
     return this.paths.get(key);
   }
 
-  paint(canvas, time) {
+  paint(canvas, time, span) {
     const pen = canvas.getContext("2d"), { width, height } = canvas;
-    const scale = Math.min(height / VIEW[1], width / VIEW[0]);
+    const scale = Math.min(height / VIEW[1], width / Math.max(VIEW[0], span));
     const place = Math.min(time * this.rate, this.length - 1);
     const path = this.camera(width / scale, height / scale), before = Math.floor(place);
     const [from, to] = [path[before], path[Math.min(before + 1, this.length - 1)]], share = place - before;
@@ -178,44 +182,10 @@ class Planar extends Track {
 
 const KINDS = { planar: Planar, frames: Frames, text: Text };
 
-/** Tracks that loop in step; the shorter ones rest on their last pose. */
-export class Player {
-  constructor(...tracks) {
-    this.tracks = tracks;
-    this.seconds = Math.max(...tracks.map((track) => track.seconds));
-    this.restart();
-  }
-
-  restart() { this.time = 0; this.rest = 0; }
-
-  /** Whether some cannot be painted yet. */
-  get waits() { return this.tracks.some((track) => track.waits); }
-
-  /** Plays on, once all can be painted, and says whether it started again. */
-  advance(seconds, speed) {
-    if (this.waits) return false;
-    this.time = Math.min(this.time + seconds * speed, this.seconds);
-    this.rest += this.time === this.seconds ? seconds : 0;
-    if (this.rest < REST) return false;
-    this.restart();
-    return true;
-  }
-
-  paint(...canvases) {
-    canvases.forEach((canvas, index) => {
-      const track = this.tracks[Math.min(index, this.tracks.length - 1)];
-      if (track.drawn && fit(canvas)) track.paint(canvas, this.time);
-    });
-  }
-}
-
-/** Gives a canvas as many pixels as it is shown with; says whether it has any. */
-function fit(canvas) {
-  const ratio = Math.min(window.devicePixelRatio || 1, 2);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.round(length * ratio));
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
-  return width > 0 && height > 0;
+/** Metres: the body's left and right, its lowest and its highest. */
+function bounds(pose) {
+  const xs = pose.filter((_, index) => index % 2 === 0), zs = pose.filter((_, index) => index % 2 === 1);
+  return [Math.min(...xs), Math.max(...xs), Math.min(...zs), Math.max(...zs)];
 }
 
 function torso(pose) { return [(pose[0] + pose[2]) / 2, (pose[1] + pose[3]) / 2]; }
@@ -224,11 +194,10 @@ function cameraPath(poses, width, height) {
   const path = [];
   let camera = null;
   for (const pose of poses) {
-    const xs = pose.filter((_, index) => index % 2 === 0), zs = pose.filter((_, index) => index % 2 === 1);
-    const goal = [torso(pose)[0], Math.max(0, Math.max(...zs) + 0.15 - 0.96 * GROUND * height)];
-    const seesAll = [Math.max(...xs) + EDGE - width / 2, Math.min(...xs) - EDGE + width / 2];
+    const [left, right, , top] = bounds(pose);
+    const goal = [torso(pose)[0], Math.max(0, top + 0.15 - 0.96 * GROUND * height)];
     camera = camera ? camera.map((at, axis) => at + FOLLOW * (goal[axis] - at)) : goal;
-    camera = [between(camera[0], ...seesAll), clamp(camera[1], goal[1] - 0.1, goal[1] + 0.3)];
+    camera = [clamp(camera[0], right + EDGE - width / 2, left - EDGE + width / 2), clamp(camera[1], goal[1] - 0.1, goal[1] + 0.3)];
     path.push(camera);
   }
   return path;
@@ -273,8 +242,7 @@ function paintGround(pen, width, height, scale, origin) {
 }
 
 function paintShadow(pen, pose, scale, pixel) {
-  const xs = pose.filter((_, index) => index % 2 === 0), zs = pose.filter((_, index) => index % 2 === 1);
-  const [low, left, right] = [Math.min(...zs), Math.min(...xs), Math.max(...xs)];
+  const [left, right, low] = bounds(pose);
   const [x, y] = pixel((left + right) / 2, 0);
   pen.fillStyle = "#000";
   pen.globalAlpha = 0.22 * Math.exp(-1.6 * Math.max(0, low));
@@ -298,8 +266,5 @@ function disc(pen, [x, y], radius) {
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.fill();
 }
-
-/** The value, kept in bounds; the middle, where these leave no room, as of a body longer than the picture is wide. */
-function between(value, low, high) { return low > high ? (low + high) / 2 : clamp(value, low, high); }
 
 function clamp(value, low, high) { return Math.min(Math.max(value, low), Math.max(low, high)); }

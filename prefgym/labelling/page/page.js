@@ -1,19 +1,16 @@
 // The page: shows the pair that the queue has first, and does what keys, clicks and taps say.
 
-import { Player, Track, forgetTheme } from "./clip.js";
+import { Track, forgetTheme } from "./clip.js";
+import { meaning } from "./keys.js";
 import { recall, remember } from "./memory.js";
 import { showFacts, showLive } from "./panels.js";
+import { Player } from "./player.js";
 import { Queue, call } from "./queue.js";
 import { alike, press, ranks, showRanking, stepBack } from "./ranking.js";
 import { onChoice, showTexts } from "./text.js";
 import { reasons, reworded, speakOfTexts } from "./waiting.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2];
-const KEYS = {
-  ArrowLeft: "left", ArrowRight: "right", ArrowUp: "tie", "=": "tie", ArrowDown: "skip", " ": "skip",
-  Enter: "send", u: "undo", r: "replay", "+": "faster", "-": "slower", "−": "slower", p: "pause", h: "help",
-};
-const PLACES = { KeyU: "undo", KeyR: "replay", KeyP: "pause", KeyH: "help" }; // on keyboards that write other letters
 const CHOICES = ["left", "right", "tie", "skip"];
 const DOUBLE = 250; // milliseconds within which a second click is half of a double click, and answers nothing
 const SUDDEN = 700; // milliseconds for which a pair that replaced another unasked takes no answer: it was not meant
@@ -25,7 +22,7 @@ const clips = [at("left"), at("right")], canvases = clips.map((clip) => clip.que
 const responses = [at("left-text"), at("right-text")];
 
 let queue = null;
-let pair = null; // {token, player, comparable, since, seen, ready}: what is shown
+let pair = null; // {token, ranking, player, since, seen, ready}: what is shown
 let live = null; // {updated, player}: what the robot does now
 let facts = null, doing = "", noticed = 0, reachable = true, looking = false;
 let paused = null; // whether training is; null where there is none
@@ -37,10 +34,11 @@ let speed = Number(recall("speed")) || 0.5;
 function show(suddenly) {
   if (!queue.shown) { pair = null; }
   else if (pair?.token !== queue.shown.token) {
-    const { token, sides, ranking } = queue.shown, comparable = sides.every((side) => side.drawn);
+    const { token, sides, ranking } = queue.shown;
     const since = performance.now(), ready = suddenly ? since + SUDDEN : 0;
-    pair = { token, ranking, player: new Player(...sides), comparable, since, seen: 0, ready };
+    pair = { token, ranking, player: new Player(...sides), since, seen: 0, ready };
     showSides(sides, ranking);
+    Promise.all(sides.map((side) => side.ready)).then(() => { if (pair?.token === token) begun(sides); });
   }
   document.body.dataset.pair = pair?.token ?? "";
   document.body.classList.toggle("empty", !pair);
@@ -59,12 +57,22 @@ function showSides(sides, ranking = false) {
   const question = ranking ? "Put the responses in order" : reworded("Which clip is better?");
   at("question").textContent = question;
   document.title = `${question} · prefgym`;
-  if (!ranking) sides.forEach((side, index) => { clips[index].querySelector(".words").textContent = side.drawn ? "" : side.words; });
+  if (!ranking) showWords(sides);
+}
+
+function showWords(sides) {
+  sides.forEach((side, index) => { clips[index].querySelector(".words").textContent = side.drawn ? "" : side.words; });
+}
+
+/** The pair can be looked at, or turns out not to be drawn. */
+function begun(sides) {
+  Object.assign(pair, { since: performance.now(), seen: 0 }); // a wait for pictures is not time taken
+  if (!pair.ranking) showWords(sides);
 }
 
 function answer(choice, event) {
   if (!pair || queue.undoing || performance.now() < pair.ready || pair.player.waits) return; // nobody has seen it yet
-  if (!pair.comparable && choice !== "skip") return tell("These cannot be compared here, as they cannot be drawn: ↓ leaves them out.");
+  if (!pair.player.drawn && choice !== "skip") return tell("These cannot be compared here, as they cannot be drawn: ↓ leaves them out.");
   if (pair.ranking) {
     if (choice === "tie" || choice === "skip") give({ ranks: choice === "tie" ? alike() : null }, event);
     return;
@@ -150,14 +158,6 @@ function showPaused(now) {
 }
 
 // Keys, clicks, taps.
-
-function meaning(event) {
-  const selects = event.shiftKey && event.key.startsWith("Arrow");
-  if (event.ctrlKey || event.altKey || event.metaKey || selects) return undefined;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (Object.hasOwn(KEYS, key)) return KEYS[key];
-  return key.length === 1 && key > "\u007f" ? PLACES[event.code] : undefined;
-}
 
 document.addEventListener("keydown", (event) => {
   const covered = at("name").open || at("help").open || event.ctrlKey || event.altKey || event.metaKey;

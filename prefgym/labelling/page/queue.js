@@ -142,7 +142,8 @@ export class Queue {
 
   async refill() {
     if (this.closed) return;
-    const known = this.tickets.map(({ token }) => token).join(","); // their clips, which may be large, are here already
+    const here = this.tickets.slice(0, PREFETCH); // more, after undoing, than are asked for
+    const known = here.map(({ token }) => token).join(","); // their clips, which may be large, need not come again
     const wanted = { annotator: this.annotator, count: PREFETCH, rankings: 1, known };
     const { status, data } = await call("tickets", wanted, "GET");
     this.on.trouble(status === 200 || status === 429 ? "" : data.error);

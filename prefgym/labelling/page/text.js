@@ -12,6 +12,7 @@ export class Text {
   drawn = true;
   waits = false;
   seconds = 0;
+  span = 0;
   words = "";
 
   constructor({ prompt, text }) { Object.assign(this, { kind: "text", prompt, text }); }
