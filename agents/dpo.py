@@ -25,6 +25,7 @@ from prefgym.agents.fine_tuning import (
 )
 from prefgym.agents.language_model import LanguageModel
 from prefgym.agents.sft import ResponseCollator
+from prefgym.agents.trainer_callbacks import training_loss
 from prefgym.preferences import accuracy, dpo_loss
 from prefgym.text import Ranking
 from prefgym.text_formats import preferences
@@ -183,7 +184,7 @@ def dpo(
     options |= {"beta": config.beta, "smoothing": config.smoothing, "train_dataset": used}
     trainer = train(lambda args: DPOTrainer(model, args, **options), config, folder)
     margins = (margin_report(model, items, collator, config) for items in (used, held))
-    return DPOReport(trainer.state.global_step, trainer.state.log_history[-1]["train_loss"], *margins)
+    return DPOReport(trainer.state.global_step, training_loss(trainer), *margins)
 
 
 def choices_of(rankings: Iterable[Ranking], tokenizer: PreTrainedTokenizerBase) -> list[Choice]:

@@ -21,7 +21,13 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.utils import logging as progress_bars
 
 from prefgym.agents.control import check_positive
-from prefgym.agents.trainer_callbacks import attach, last_checkpoint, own_randomness
+from prefgym.agents.trainer_callbacks import (
+    attach,
+    last_checkpoint,
+    own_randomness,
+    training_loss,
+    without_false_alarms,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -236,12 +242,13 @@ def train(make: Callable[[TrainingArguments], Trainer], config: FineTuningConfig
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    with own_randomness(), quiet(not config.progress), TemporaryDirectory() as nowhere:
+    with own_randomness(), quiet(not config.progress), without_false_alarms(), TemporaryDirectory() as nowhere:
         arguments = config.arguments(folder or nowhere, **({} if folder else {"save_strategy": "no"}))
         trainer = make(arguments)
         attach(trainer, config.progress, config.save_seconds if folder else 0.0)
         begun = last_checkpoint(folder) if folder else None
-        loss = trainer.train(resume_from_checkpoint=begun).training_loss
+        trainer.train(resume_from_checkpoint=begun)
+    loss = training_loss(trainer)
     if not np.isfinite(loss):
         raise FloatingPointError(f"the training loss must be finite, got {loss}: lower `learning_rate`")
     return trainer

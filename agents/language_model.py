@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ def load_causal_lm(source: str | Path | nn.Module) -> nn.Module:
         raise OSError(
             f"`model` must be a local folder or a hub id that can be reached ({hint}), got {source}"
         ) from error
-    except ValueError as error:  # which names all the kinds that there are
-        raise ValueError(f"`model` must be a causal language model, got {source}: {str(error)[:80]}") from error
+    except ValueError as error:
+        first = str(error).split("\n")[0]  # what follows names all the kinds that there are
+        raise ValueError(f"`model` must be a causal language model, got {source}: {first}") from error
 
 
 class LanguageModel(nn.Module):
@@ -89,20 +92,36 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def _check(self) -> None:
-        """Two short texts tell whether the model is causal and whether its logits come from its head alone."""
+        """Whether the model is causal and its logits come from its head alone."""
         name = type(self.plain).__name__
-        if getattr(self.plain.config, "is_encoder_decoder", False) or self.plain.get_output_embeddings() is None:
+        if self.plain.get_output_embeddings() is None:
             raise ValueError(f"`model` must be a causal language model, got {name}")
-        training = self.model.training
-        self.model.eval()
-        tokens = torch.tensor([[1, 2, 3], [1, 2, 4]], device=self.plain.device) % self.vocabulary
-        states, whole = self.hidden(tokens), self.plain(input_ids=tokens, use_cache=False).logits
-        self.model.train(training)
-        rounding = 0.03 if torch.finfo(states.dtype).bits < 32 else 1e-4
-        if not _close(states[0, :2], states[1, :2], rounding):
-            raise ValueError(f"`model` must be causal: a later token changes an earlier state of {name}")
-        if not _close(self.logits(states), whole, rounding):
+        tokens, whole = check_causal(self.plain)
+        with _evaluated(self.model):
+            logits = self.logits(self.hidden(tokens))
+        if not _close(logits, whole):
             raise ValueError(f"`model` must have the logits head(trunk(tokens)): {name} does more to them")
+
+
+@torch.no_grad()
+def check_causal(model: Any) -> tuple[Tensor, Tensor]:
+    """Two short texts tell whether a model of transformers is causal; its mode and its dropout stay as they are.
+
+    Returns:
+        Their tokens [2, 3] and logits [2, 3, V].
+
+    Raises:
+        ValueError: it is not.
+    """
+    name, config = type(model).__name__, model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(f"`model` must be a causal language model, got {name}")
+    tokens = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % config.get_text_config().vocab_size
+    with _evaluated(model):
+        logits = model(input_ids=tokens, use_cache=False).logits
+    if not _close(logits[0, :2], logits[1, :2]):
+        raise ValueError(f"`model` must be causal: a later token changes an earlier state of {name}")
+    return tokens, logits
 
 
 def with_lora(model: Any, rank: int, alpha: int) -> Any:
@@ -158,8 +177,20 @@ def _silence_dropout(model: nn.Module) -> None:
             setattr(module, name, 0.0)
 
 
-def _close(left: Tensor, right: Tensor, rounding: float) -> bool:
-    """Whether no difference is more than this share of the greatest entry."""
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """For the while, the model is in evaluation mode."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _close(left: Tensor, right: Tensor) -> bool:
+    """Whether no difference is more than rounding can make of it, a share of the greatest entry."""
+    rounding = 0.03 if torch.finfo(left.dtype).bits < 32 else 1e-4
     return bool((left - right).abs().max() <= rounding * right.abs().max())
 
 

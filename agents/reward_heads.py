@@ -229,13 +229,17 @@ def _set_offsets(model: Any, bias: Sequence[float], scale: Sequence[float]) -> N
     model.config.reward_bias, model.config.reward_scale = list(bias), list(scale)
 
 
-def _load(source: str | Path) -> nn.Module:
+def is_classifier(source: str | Path) -> bool:
+    """Whether a folder or hub id has a sequence classifier; not so if there is none that can be read."""
     try:
         kinds = AutoConfig.from_pretrained(str(source)).architectures or []
     except OSError:
-        kinds = []  # the loader below says it in our words
-    classifier = any(kind.endswith("ForSequenceClassification") for kind in kinds)
-    return load_reward_model(source) if classifier else load_causal_lm(source)
+        return False
+    return any(kind.endswith("ForSequenceClassification") for kind in kinds)
+
+
+def _load(source: str | Path) -> nn.Module:
+    return load_reward_model(source) if is_classifier(source) else load_causal_lm(source)
 
 
 def _as_classifier(model: Any, depth: float = 1.0) -> Any:

@@ -24,6 +24,7 @@ from prefgym.agents.fine_tuning import (
     within,
 )
 from prefgym.agents.reward_heads import member_scores, members_of, recentre, train_last_layers
+from prefgym.agents.trainer_callbacks import training_loss
 from prefgym.preferences import accuracy, calibration_error, preference_loss, preference_probability
 from prefgym.text import Pair, Ranking
 
@@ -248,7 +249,7 @@ def fit_contests(
     options["data_collator"] = ContestCollator(model.config.get_text_config().pad_token_id)
     trainer = train(lambda args: RewardModelTrainer(model, args, **options), config, folder)
     model.eval()
-    return trainer.state.log_history[-1]["train_loss"], trainer.state.global_step
+    return training_loss(trainer), trainer.state.global_step
 
 
 def predictions(model: Any, contests: Sequence[Contest]) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from prefgym.agents.fine_tuning import (
     train,
     within,
 )
+from prefgym.agents.trainer_callbacks import training_loss
 from prefgym.text import Demonstration
 
 
@@ -125,7 +126,7 @@ def sft(
     options: dict[str, Any] = {"data_collator": collator, "processing_class": tokenizer}
     trainer = train(lambda args: SFTTrainer(model, args, train_dataset=rows, **options), config, folder)
     after = response_loss(model, spared, collator, config.batch_size)
-    losses = trainer.state.log_history[-1]["train_loss"], before, after
+    losses = training_loss(trainer), before, after
     return SFTReport(trainer.state.global_step, *losses, len(rows), len(spared))
 
 

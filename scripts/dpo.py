@@ -14,7 +14,16 @@ from rich.console import Console
 
 from prefgym.agents.dpo import DPOConfig, DPOReport, dpo
 from prefgym.scripts.step_data import StepData
-from prefgym.scripts.text_steps import SAVE_SECONDS, Step, adapted, check_free, is_small, open_model, told
+from prefgym.scripts.text_steps import (
+    NONE_HELD_OUT,
+    SAVE_SECONDS,
+    Step,
+    adapted,
+    check_free,
+    is_small,
+    open_model,
+    told,
+)
 
 
 def _usual() -> DPOConfig:
@@ -74,6 +83,8 @@ def _say(report: DPOReport, config: DPOStepConfig, seconds: float) -> None:
     say.print(
         f"[bold green]{held.accuracy:.1%} of {held.pairs:,} held-out pairs right[/], by a margin of {held.margin:.2f} "
         f"nats; the better response gained {held.chosen_gain:.2f} nats"
+        if held.pairs
+        else NONE_HELD_OUT
     )
     pairs = f"{report.trained.pairs:,} pairs trained on ({report.trained.accuracy:.1%} right)"
     loss = f"loss {report.training_loss:.3f} (a coin has {math.log(2):.3f})"

@@ -123,6 +123,6 @@ def _say(training: PPOTraining, config: PPOStepConfig, seconds: float) -> None:
         f"{len(training.rows)} rollouts, at {last['kl']:.1f} nats of KL a response; {seconds:.0f} s"
     )
     if last["bad_samples"]:
-        say.print(f"  [bold red]{last['bad_samples']:,} samples could not be scored[/]: they had the reward 0")
+        say.print(f"  [bold red]{last['bad_samples']:,} scores failed[/]: as a reward 0, as gold left out of the mean")
     say.print(f"  {config.out}")
     say.print(f"  prefgym compare {config.out} {config.model}")

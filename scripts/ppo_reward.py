@@ -36,7 +36,7 @@ class ModelReward:
 
     Raises:
         OSError: there is no such model, or it cannot be reached, or it has no tokenizer.
-        ValueError: it has several labels.
+        ValueError: it has several labels, or, having another vocabulary than the policy, a tokenizer that is not its.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class ModelReward:
         self.ensemble = TextRewardEnsemble(model, warm=True)
         self.policy, self.plain, self.penalty, self.bad = policy, plain, penalty, 0
         self.own = TextPolicy(model, tokenizer, bool(tokenizer.chat_template))
-        self._same = tokenizer.get_vocab() == policy.tokenizer.get_vocab()
+        room = self.own.vocabulary >= policy.vocabulary  # a model may say more tokens than its tokenizer has
+        self._same = room and tokenizer.get_vocab() == policy.tokenizer.get_vocab()
+        if not self._same:
+            _ = self.own.codec  # which checks the tokenizer
 
     def normalise(self, prompts: Sequence[str], *, seed: int, room: tuple[int, int]) -> None:
         """Gives the rewards of what the policy says now the mean 0 and the deviation 1.

@@ -99,6 +99,8 @@ class PPOTraining:
     def _pretraining(self) -> list[list[int]]:
         """Texts for PPO-ptx."""
         if self.config.pretraining is None:
+            if self.config.ppo.ptx_coefficient:
+                raise ValueError("`ptx_coefficient` above 0 needs texts: give a file with --pretraining")
             return []
         texts = load_prompts(self.config.pretraining, "text")
         end = [int(self.initial.tokenizer.eos_token_id)]

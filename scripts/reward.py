@@ -15,11 +15,11 @@ from rich.console import Console
 
 from prefgym.agents.control import check_positive
 from prefgym.agents.fine_tuning import quiet
-from prefgym.agents.reward_heads import make_reward_model, save_reward_model
+from prefgym.agents.reward_heads import is_classifier, make_reward_model, save_reward_model
 from prefgym.agents.reward_model import RewardModelConfig, RewardReport, fit_reward_model
-from prefgym.agents.text_policy import NAMED, TextPolicy, load_policy, load_tokenizer
+from prefgym.agents.text_policy import NAMED, STORY, TextPolicy, load_policy, load_tokenizer
 from prefgym.scripts.step_data import StepData
-from prefgym.scripts.text_steps import SAVE_SECONDS, Step, check_free, is_small, told
+from prefgym.scripts.text_steps import NONE_HELD_OUT, SAVE_SECONDS, Step, check_free, is_small, told
 from prefgym.text import Ranking
 
 
@@ -49,7 +49,8 @@ class RewardStepConfig:
         members: heads.
         depth: share of the layers of a language model's trunk, the first ones, that the reward model takes. From few
             comparisons a third of them learns more than all, and is quicker.
-        policy: the initial policy: rewards have mean 0 on what it says to prompts of the rankings.
+        policy: the initial policy: rewards have mean 0 on what it says to prompts of the rankings. Unless told
+            otherwise it is MODEL, if that is a language model that was trained; None leaves the rewards as they are.
         reference: how many responses of it.
         response_tokens: of such a response, at most.
         training: options of the fit. Unless told otherwise, the learning rate is 1e-5, 1e-4 with less than all layers,
@@ -91,7 +92,8 @@ def main(arguments: Sequence[str]) -> int:
 def defaults(config: RewardStepConfig, model: Any) -> RewardStepConfig:
     """What is usual for such a model."""
     rate = 3e-3 if is_small(model) else 1e-4 if config.depth < 1 else RewardModelConfig.learning_rate
-    return replace(config, training=replace(_usual(), learning_rate=rate))
+    policy = None if config.model == STORY or is_classifier(config.model) else config.model
+    return replace(config, policy=policy, training=replace(_usual(), learning_rate=rate))
 
 
 def _base(config: RewardStepConfig) -> TextPolicy:
@@ -104,7 +106,9 @@ def _base(config: RewardStepConfig) -> TextPolicy:
     tokenizer = load_tokenizer(config.model)
     with quiet():
         model = make_reward_model(config.model, tokenizer, config.members, seed, config.depth)
-    return TextPolicy(model, tokenizer, bool(tokenizer.chat_template))
+    base = TextPolicy(model, tokenizer, bool(tokenizer.chat_template))
+    _ = base.codec  # which checks the tokenizer
+    return base
 
 
 def _reference(config: RewardStepConfig, data: StepData, rankings: Sequence[Ranking]) -> list[tuple[str, str]]:
@@ -124,6 +128,8 @@ def _say(report: RewardReport, config: RewardStepConfig, seconds: float) -> None
     say.print(
         f"[bold green]{held.accuracy:.1%} of {held.pairs:,} held-out pairs right[/], loss {-held.log_likelihood:.3f} "
         f"nats a pair (a coin has {math.log(2):.3f}), calibration error {held.calibration_error:.3f}"
+        if held.pairs
+        else NONE_HELD_OUT
     )
     say.print(
         f"  {report.rankings:,} rankings of {report.prompts:,} prompts, {report.steps:,} steps, {seconds:.0f} s; "

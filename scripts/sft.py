@@ -14,7 +14,16 @@ from rich.console import Console
 from prefgym.agents.sft import SFTConfig, SFTReport, sft
 from prefgym.agents.text_policy import STORY, TextPolicy
 from prefgym.scripts.step_data import StepData
-from prefgym.scripts.text_steps import SAVE_SECONDS, Step, adapted, check_free, is_small, open_model, told
+from prefgym.scripts.text_steps import (
+    NONE_HELD_OUT,
+    SAVE_SECONDS,
+    Step,
+    adapted,
+    check_free,
+    is_small,
+    open_model,
+    told,
+)
 
 
 def _usual() -> SFTConfig:
@@ -78,7 +87,10 @@ def _say(report: SFTReport, folder: Path, seconds: float) -> None:
     say = Console(highlight=False, soft_wrap=True)
     say.print(
         f"[bold green]{report.initial_loss:.3f} → {report.held_out_loss:.3f} nats a token[/] on {report.held_out:,} "
-        f"held-out demonstrations; {report.demonstrations:,} trained on, {report.steps:,} steps, {seconds:.0f} s"
+        f"held-out demonstrations"
+        if report.held_out
+        else NONE_HELD_OUT
     )
+    say.print(f"  {report.demonstrations:,} trained on, {report.steps:,} steps, {seconds:.0f} s")
     say.print(f"  {folder}")
-    say.print(f"  prefgym reward {folder} RANKINGS --policy {folder} --out FOLDER")
+    say.print(f"  prefgym reward {folder} RANKINGS --out FOLDER")

@@ -106,17 +106,20 @@ def _answers(source: str) -> list[Ranking]:
 
 
 def _read(path: Path, read: Callable[..., list[Item]], chat: Callable[..., str]) -> list[Item]:
-    """All items of a file, each error with its file and line."""
+    """All items of a file, each error with its file and line; there must be some."""
     tables = {".csv": _csv_rows, ".parquet": _parquet_rows}
-    if path.suffix.lower() not in tables:
-        return read(path, chat)
-    items: list[Item] = []
-    for place, row in tables[path.suffix.lower()](path):
-        try:
-            items += read([row], chat)
-        except TextFormatError as error:
-            raise TextFormatError(place, error.args[1]) from error
+    rows = tables.get(path.suffix.lower())
+    items = read(path, chat) if rows is None else [item for place in rows(path) for item in _items(*place, read, chat)]
+    if not items:
+        raise ValueError(f"{path} has nothing to learn from: it is empty")
     return items
+
+
+def _items(place: str, row: dict[str, Any], read: Callable[..., list[Item]], chat: Callable[..., str]) -> list[Item]:
+    try:
+        return read([row], chat)
+    except TextFormatError as error:
+        raise TextFormatError(place, error.args[1]) from error
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from prefgym.agents.language_model import with_lora
+from prefgym.agents.language_model import check_causal, with_lora
 from prefgym.agents.text_policy import TextPolicy, load_policy
 from prefgym.agents.trainer_callbacks import last_checkpoint
 from prefgym.runs import RunError
@@ -34,6 +35,9 @@ SAVE_SECONDS = 60.0
 
 OF_THIS_CALL = ("out", "progress", "data", "rankings", "prompts")
 """Options that may differ when a step is gone on with; of files, what is in them may not."""
+
+NONE_HELD_OUT = "Nothing was held out, so that how good it is nobody knows"
+"""Said in place of figures, where all data are of one prompt or --held-out is 0."""
 
 Config = TypeVar("Config")
 
@@ -78,24 +82,28 @@ class Step:
         check_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
-        if (self.folder / STEP).exists():
-            self._go_on()
-        else:
-            write(self.folder / STEP, self._told)
+        try:
+            self._begin()
+        except BaseException:
+            self._unlock()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._lock is not None
-        self._lock.close()
-        (self.folder / LOCK).unlink(missing_ok=True)
-        if kind is not None:
+        self._unlock()
+        if kind is None:
+            return
+        if self._kept or not issubclass(kind, Exception):
             self.pause()
+        else:  # a mistake, most likely: the error says which
+            self._leave()
 
     def pause(self) -> None:
         """Says how to go on."""
-        self.console.print(f"Not finished. The same command goes on: {self.command}")
+        how = "goes on" if self._kept else "begins anew"
+        self.console.print(f"Not finished. The same command {how}: {self.command}")
 
     def finish(self, figures: dict[str, Any]) -> float:
         """Notes what came of it, when all else is written; checkpoints are not needed any more. Returns the seconds."""
@@ -104,15 +112,35 @@ class Step:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return seconds
 
-    def _go_on(self) -> None:
+    @property
+    def _kept(self) -> bool:
+        """Whether there is a checkpoint."""
+        return self.checkpoints.exists() and any(self.checkpoints.iterdir())
+
+    def _leave(self) -> None:
+        """Takes back what has been made, unless something is in it."""
+        if self.checkpoints.exists():
+            self.checkpoints.rmdir()
+        if [path.name for path in self.folder.iterdir()] == [STEP]:
+            (self.folder / STEP).unlink()
+            self.folder.rmdir()
+
+    def _unlock(self) -> None:
+        assert self._lock is not None
+        self._lock.close()
+        (self.folder / LOCK).unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        found = last_checkpoint(self.checkpoints)
+        if not self._kept:  # there is nothing that other options could spoil
+            write(self.folder / STEP, self._told)
+            return
         before = json.loads((self.folder / STEP).read_text())
         differing = [*_differing(before, self._told)]
         if differing:
             raise RunError(f"{self.folder} was begun with {'; '.join(differing)}: choose another --out")
-        found = last_checkpoint(self.checkpoints)
         where = f"step {found.rpartition('-')[2]}" if found else "its last checkpoint"
-        any_kept = self.checkpoints.exists() and any(self.checkpoints.iterdir())
-        self.console.print(f"Going on in {self.folder} from {where if any_kept else 'the beginning'}")
+        self.console.print(f"Going on in {self.folder} from {where}")
 
 
 def check_free(folder: Path) -> None:
@@ -129,17 +157,23 @@ def check_free(folder: Path) -> None:
 
 
 def write(path: Path, facts: Any) -> None:
-    """Writes JSON, as a whole or not at all.
+    """Writes JSON, as a whole or not at all; numbers that are not finite, which it does not have, become null.
 
     Raises:
         RunError: it cannot be written.
     """
     draft = path.with_name(f"{path.name}.new")
     try:
-        draft.write_text(json.dumps(facts, indent=2) + "\n")
+        draft.write_text(json.dumps(_finite(facts), indent=2) + "\n")
         draft.replace(path)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error}") from error
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _finite(value) for name, value in facts.items()}
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def _verb(folder: Path) -> str:
@@ -197,18 +231,8 @@ def open_model(name: str, seed: int) -> TextPolicy:
     """
     policy = load_policy(name, seed=seed)
     _ = policy.codec  # which checks the tokenizer
-    _check_causal(policy)
+    check_causal(policy.model)  # `LanguageModel` checks more, but switches dropout off, which SFT may want
     return policy
-
-
-@torch.no_grad()
-def _check_causal(policy: TextPolicy) -> None:
-    """Two short texts tell. `LanguageModel` checks more, but switches dropout off, which SFT may want."""
-    tokens = torch.tensor([[1, 2, 3], [1, 2, 4]]) % policy.vocabulary
-    first, second = policy.model.eval()(input_ids=tokens.to(policy.model.device)).logits[:, :2].float()
-    if (first - second).abs().max() > 0.03 * first.abs().max():
-        kind = type(policy.model).__name__
-        raise ValueError(f"`model` must be causal: in {kind} a later token changes what is said of an earlier one")
 
 
 def is_small(model: Any) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -10,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+)
 
 from prefgym.agents.fine_tuning import LossTrainer
 from prefgym.agents.reward_heads import load_reward_model, offsets
+from prefgym.agents.small_lm import small_lm, story_tokenizer
 from prefgym.agents.text_policy import load_policy
 from prefgym.envs.story import StoryCorpus
 from prefgym.runs import RunError
@@ -67,9 +75,25 @@ def tuned(data, tmp_path_factory):
 def fitted(data, tuned, tmp_path_factory):
     """What prefgym reward leaves."""
     out = tmp_path_factory.mktemp("reward") / "fitted"
-    told = ["--policy", str(tuned), "--reference", "16", "--response-tokens", "8", "--epochs", "2"]
+    told = ["--reference", "16", "--response-tokens", "8", "--epochs", "2"]
     assert command(["reward", str(tuned), data["pairs"], "--out", str(out), *told]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Models that are none for these verbs: not causal, without EOS, and with fewer tokens than the tokenizer."""
+    folder, tokenizer = tmp_path_factory.mktemp("odd"), story_tokenizer()
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    both_ways = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes))
+    models = {"both_ways": both_ways, "endless": small_lm(), "narrow": small_lm(vocabulary=len(tokenizer) - 9)}
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder / "endless")
+    (folder / "empty.jsonl").touch()
+    return folder
 
 
 def figures(folder):
@@ -129,7 +153,7 @@ def test_ppo_moves_the_policy_by_a_learned_reward(data, tuned, fitted, tmp_path)
 # Going on.
 
 
-def test_sft_that_was_stopped_goes_on_to_the_same_weights(data, tuned, tmp_path, monkeypatch):
+def test_sft_that_was_stopped_goes_on_to_the_same_weights(data, tuned, tmp_path, monkeypatch, capsys):
     out = tmp_path / "stopped"
     told = ["story", data["demonstrations"], "--out", str(out), *SFT.split()]
     compute, calls = LossTrainer.compute_loss, []
@@ -148,8 +172,13 @@ def test_sft_that_was_stopped_goes_on_to_the_same_weights(data, tuned, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             sft.main([*told, "--save-steps", "5"])
     assert [path.name for path in (out / "checkpoints").glob("checkpoint-*")]
+    capsys.readouterr()
     assert sft.main([*told, "--save-steps", "5"]) == 0
     assert same(tuned, out)
+    found, whole = figures(out), figures(tuned)
+    assert found.pop("training_loss") == pytest.approx(whole.pop("training_loss"))  # of all steps, not of the last ones
+    assert found | {"seconds": 0} == whole | {"seconds": 0}
+    assert "missing keys" not in capsys.readouterr().err  # the Trainer's, of the head, which is the embedding
 
 
 class Terminating:
@@ -202,8 +231,14 @@ def test_a_folder_is_used_once(data, tuned, tmp_path):
 
 def test_nobody_goes_on_with_other_data(data, tmp_path, monkeypatch):
     out, told = tmp_path / "out", SFT.split()
+
+    def stopped(model, tokenizer, demonstrations, config, folder):
+        (folder / "checkpoint-1").mkdir(parents=True)
+        (folder / "checkpoint-1" / "trainer_state.json").write_text("{}")
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "sft", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(sft, "sft", stopped)
         with pytest.raises(KeyboardInterrupt):
             sft.main(["story", data["demonstrations"], "--out", str(out), *told])
     other = written(tmp_path / "other.jsonl", [{"prompt": "Tell.", "completion": "He was happy."}] * 20)
@@ -211,6 +246,26 @@ def test_nobody_goes_on_with_other_data(data, tmp_path, monkeypatch):
         sft.main(["story", other, "--out", str(out), *told])
     with pytest.raises(RunError, match=r"was begun with epochs = 2\.0, not 1\.0"):
         sft.main(["story", data["demonstrations"], "--out", str(out), *told, "--epochs", "1"])
+
+
+def test_a_mistake_leaves_nothing_behind(data, tuned, tmp_path, capsys):
+    out = tmp_path / "out"
+    told = [str(tuned), "--reward", "sentiment", "--prompts", data["prompts"], "--out", str(out), *PPO.split()]
+    assert command(["ppo", *told, "--batch-size", "5"]) == 2
+    assert "`batch_size` must divide" in capsys.readouterr().err
+    assert not out.exists()
+    assert command(["ppo", *told, "--rollouts", "1"]) == 0  # with other options, since nothing had been done
+
+
+def test_what_was_stopped_before_a_checkpoint_begins_anew_with_any_options(data, tmp_path, monkeypatch, capsys):
+    out, told = tmp_path / "out", ["sft", "story", data["demonstrations"], "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "sft", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert command(told) == 130
+    assert "The same command begins anew: prefgym sft story" in capsys.readouterr().err
+    assert command([*told, "--epochs", "0.1", "--held-out", "0"]) == 0
+    assert "Nothing was held out" in capsys.readouterr().out
+    assert figures(out)["held_out_loss"] is None  # JSON has no nan
 
 
 def test_a_damaged_line_is_named(tuned, tmp_path, capsys):
@@ -227,11 +282,22 @@ def test_a_damaged_line_is_named(tuned, tmp_path, capsys):
     ("arguments", "rule"),
     [
         (["sft", "DIR/mistyped", "DATA"], "it is no folder here"),
-        (["reward", "DIR", "DATA"], "must have a tokenizer"),
+        (["reward", "DIR", "PAIRS"], "must have a tokenizer"),
+        (["sft", "TUNED", "DIR/empty.jsonl"], "has nothing to learn from"),
+        (["sft", "DIR/both_ways", "DATA"], "must be causal: a later token changes an earlier state of Bert"),
+        (
+            ["dpo", "DIR/both_ways", "PAIRS"],
+            "must be causal: a later token changes an earlier state of Bert",
+        ),
+        (["sft", "DIR/endless", "DATA"], "must have an end-of-sequence token"),
+        (["reward", "DIR/endless", "PAIRS"], "must have an end-of-sequence token"),
+        (["reward", "DIR/narrow", "PAIRS"], "must be at least the tokenizer's"),
+        (["dpo", "DIR/narrow", "PAIRS"], "must be at least the tokenizer's"),
     ],
 )
-def test_what_cannot_be_had_is_said_in_a_line(arguments, rule, data, tmp_path, capsys):
-    told = [one.replace("DATA", data["demonstrations"]).replace("DIR", str(tmp_path)) for one in arguments]
+def test_what_cannot_be_had_is_said_in_a_line(arguments, rule, data, tuned, odd, capsys, tmp_path):
+    places = {"DATA": data["demonstrations"], "PAIRS": data["pairs"], "TUNED": str(tuned), "DIR": str(odd)}
+    told = [re.sub("|".join(places), lambda found: places[found[0]], one) for one in arguments]
     assert command([*told, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert len(said.strip().splitlines()) == 1
@@ -284,6 +350,11 @@ def test_a_reward_model_with_another_vocabulary_reads_the_text(tuned, fitted, tm
     tokenizer.add_tokens(["<never>"])
     copy = shutil.copytree(fitted, tmp_path / "other")
     tokenizer.save_pretrained(copy)
+    with pytest.raises(ValueError, match="must be at least the tokenizer's"):
+        ModelReward(str(copy), policy, plain)
+    wider = AutoModelForSequenceClassification.from_pretrained(copy)
+    wider.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    wider.save_pretrained(copy)
     other = ModelReward(str(copy), policy, plain)
     prompt = policy.codec.prompts(plain.put, 12)[0].tolist()
     said = [*policy.tokenizer("Ann was happy.", add_special_tokens=False)["input_ids"], policy.tokenizer.eos_token_id]
@@ -295,6 +366,20 @@ def test_a_reward_model_with_another_vocabulary_reads_the_text(tuned, fitted, tm
     assert (own._same, other._same) == (True, False)
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert scores[0] != 0
+
+
+def test_words_that_only_the_policy_has_are_not_shown_to_the_reward_model(tuned, fitted, tmp_path):
+    policy = load_policy(tuned)
+    beyond = policy.vocabulary + 3
+    policy.model.resize_token_embeddings(beyond + 1, mean_resizing=False)
+    reward = ModelReward(str(fitted), policy, Plain(policy, ["Tell me about Ann and a pot."], 12))
+    prompt = policy.codec.prompts(["Tell me about Ann and a pot."], 12)[0].tolist()
+    happy = policy.tokenizer("Ann was happy.", add_special_tokens=False)["input_ids"]
+    rows = [[*prompt, *happy, beyond], [*prompt, beyond, *happy, beyond]]
+    tokens = np.array([row + [0] * (40 - len(row)) for row in rows])
+    seen = {"tokens": tokens, "length": np.array([*map(len, rows)]), "prompt_length": np.full(2, len(prompt))}
+    scores = reward(seen | {"waiting": np.ones(2)}, np.zeros(2))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 def test_help_names_what_is_asked_for(capsys):
