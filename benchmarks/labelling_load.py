@@ -25,6 +25,7 @@ from itertools import combinations, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import sqlalchemy as sa
@@ -78,12 +79,14 @@ class Client:
     def __init__(self, port: int, name: str, tally: Tally) -> None:
         self.name, self.tally = name, tally
         self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        self._here: list[str] = []
 
-    def tickets(self) -> list[dict[str, Any]]:
-        """What is to be answered."""
-        return self._call("tickets", "GET", f"/api/tickets?annotator={self.name}&count={PREFETCH}")[1].get(
-            "tickets", []
-        )
+    def tokens(self) -> list[str]:
+        """Of what is to be answered; the clips of those that are here already are not sent again, as to the page."""
+        query = urlencode({"annotator": self.name, "count": PREFETCH, "known": ",".join(self._here)})
+        tickets = self._call("tickets", "GET", f"/api/tickets?{query}")[1].get("tickets", [])
+        self._here = [ticket["token"] for ticket in tickets]
+        return self._here
 
     def answer(self, token: str, choice: str) -> int | None:
         """Answers, and returns the comparison's id; None if the server did not take it."""
@@ -110,11 +113,11 @@ def annotate(port: int, number: int, config: LoadConfig) -> Tally:
     client = Client(port, f"annotator-{number}", tally)
     until = time.monotonic() + config.timeout
     while len(tally.acknowledged) < config.answers and time.monotonic() < until:
-        for ticket in client.tickets()[:1]:
+        for token in client.tokens()[:1]:
             choice = str(rng.choice(list(Choice)))
-            first = client.answer(ticket["token"], choice)
+            first = client.answer(token, choice)
             if rng.integers(TWICE) == 0:
-                tally.changed += client.answer(ticket["token"], choice) != first
+                tally.changed += client.answer(token, choice) != first
             time.sleep(rng.exponential(config.think))
     return tally
 

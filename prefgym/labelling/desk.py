@@ -7,6 +7,7 @@ a token, which becomes the uid of the comparison: sent twice, an answer counts o
 from __future__ import annotations
 
 import time as clock
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Literal, overload
@@ -47,6 +48,10 @@ __all__ = [
 ]
 
 
+RECENT = 256
+"""Segments kept in memory: what is asked for again, with the next query, need not be read and checked again."""
+
+
 class Desk:
     """Hands queries out, each with its sides by lot, and takes answers back; for any number of processes at once.
 
@@ -77,6 +82,7 @@ class Desk:
             raise ValueError(f"`lease` must be more than 0 seconds, got {lease}")
         self.store = store
         self._time = time
+        self._recent: deque[Segment] = deque(maxlen=RECENT)
         self._leases = Leases(store, lease, time)
         shares = {Kind.REPEAT: repeat, Kind.SECOND: second}
         self._dealer = Dealer(store.reader, self._leases, shares, np.random.default_rng(seed), time)
@@ -201,6 +207,7 @@ class Desk:
 
     def _tickets(self, connection: sa.Connection, bundles: Sequence[Sequence[Row]]) -> list[AnyTicket]:
         segments = self.store.reader.segments(connection, chain.from_iterable(bundles))
+        self._recent.extend(segments.values())  # the reader shares what somebody holds
         return [self._ticket(bundle, segments) for bundle in bundles]
 
     def _ticket(self, bundle: Sequence[Row], segments: Mapping[int, Segment]) -> AnyTicket:
