@@ -127,7 +127,7 @@ class RewardEnsemble:
     @torch.no_grad()
     def returns(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Returns [M, C] of segments [C, T, O] and [C, T, A], unnormalised, on the scale that the fit compares."""
-        return self._returns(self._inputs(observations, actions)[None]).numpy()
+        return self._returns(self.networks.scaled(self._inputs(observations, actions))[None]).numpy()
 
     def normalise(self, observations: np.ndarray, actions: np.ndarray) -> None:
         """Give each member mean 0 and standard deviation 1 over a reference: observations [R, O], actions [R, A]."""
@@ -183,6 +183,7 @@ class RewardEnsemble:
             self.networks.draw(self.generator)
         self.networks.scale_inputs(pairs.reshape(-1, pairs.shape[-1]))
         drawn = self._bootstrap(len(goal))
+        pairs = self.networks.scaled(pairs)
         self._descend(pairs, goal, drawn)
         report = self._report(pairs, goal, drawn)
         if self.config.adapt:
@@ -201,7 +202,7 @@ class RewardEnsemble:
         order = torch.multinomial(drawn + (1 - seen), config.updates * config.batch, True, generator=self.generator)
         for update, batch in enumerate(order.split(config.batch, dim=1)):  # [M, batch], each member's own
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / config.updates)
-            returns = self._returns(self._glimpse(pairs)[batch])
+            returns = self._returns(self._glimpse(pairs[batch]))
             loss = (self._losses(returns, goal[batch]) * seen).mean(1).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the reward model's loss must be finite, got {loss.item()}")
@@ -210,20 +211,20 @@ class RewardEnsemble:
             optimizer.step()
 
     def _glimpse(self, pairs: Tensor) -> Tensor:
-        """A crop of the segments at a random place, and of that every `stride`-th step."""
-        length = pairs.shape[2]
+        """A crop of the segments [..., T, I] at a random place, and of that every `stride`-th step."""
+        length = pairs.shape[-2]
         crop = max(1, round(self.config.crop * length))
         start = int(torch.randint(length - crop + 1, (), generator=self.generator))
         phase = int(torch.randint(min(self.config.stride, crop), (), generator=self.generator))
-        return pairs[:, :, start + phase : start + crop : self.config.stride]
+        return pairs[..., start + phase : start + crop : self.config.stride, :]
 
     def _inputs(self, observations: np.ndarray, actions: np.ndarray) -> Tensor:
         parts = (observations, actions) if self.config.use_actions else (observations,)
         return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
 
     def _returns(self, segments: Tensor) -> Tensor:
-        """Raw returns [M, ...] of segments [M, ..., T, I], or [1, ..., T, I] for all, as if of `LENGTH` steps."""
-        rewards = self.networks(segments.flatten(1, -2))
+        """Raw returns [M, ...] of scaled segments [M, ..., T, I], or [1, ..., T, I] for all, as if of `LENGTH` steps."""
+        rewards = self.networks.of_scaled(segments.flatten(1, -2))
         return LENGTH * rewards.reshape(-1, *segments.shape[1:-1]).mean(-1)
 
     def _losses(self, returns: Tensor, goal: Tensor) -> Tensor:

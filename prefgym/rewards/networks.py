@@ -43,9 +43,17 @@ class Networks(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Raw rewards [M, R] in (-1, 1) of inputs [R, I], the same for all members, or [M, R, I]."""
-        hidden = ((inputs - self.input_mean) / self.input_std).expand(self.members, -1, -1)
+        return self.of_scaled(self.scaled(inputs))
+
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """Inputs [..., I] with the mean and deviation that are expected taken out."""
+        return (inputs - self.input_mean) / self.input_std
+
+    def of_scaled(self, inputs: Tensor) -> Tensor:
+        """The same as `forward` of inputs that are scaled already, so that a fit need not do it at each step."""
+        hidden = inputs.expand(self.members, -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
+            hidden = torch.baddbmm(bias, hidden, weight).relu_()
         return torch.tanh(torch.baddbmm(self.biases[-1], hidden, self.weights[-1]))[..., 0]
 
     def scale_inputs(self, inputs: Tensor) -> None:
