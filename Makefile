@@ -39,7 +39,7 @@ setup: $(READY)
 $(READY): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH) $(torch_index)
-	$(BIN)/python -m pip install --quiet --editable .[bench,dev,lora,text,video]
+	$(BIN)/python -m pip install --quiet --editable .[bench,dev,lora,ray,text,video]
 	touch $@
 
 clean:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from prefgym.registry import UnknownNameError
+
+if TYPE_CHECKING:
+    from prefgym.benchmark.jobs import Each
 
 HELP = """\
 usage: prefgym bench [-h] run|list|report ...
@@ -45,6 +48,9 @@ class RunConfig:
         budgets: comparisons on the offline track, ascending.
         labels: comparisons on the online track, ascending, each a run of its own.
         jobs: cells computed at a time.
+        cluster: a Ray cluster that this machine is part of computes them instead, as many at a time as it has CPUs:
+            HOST:PORT, or auto. Every node must have this version of prefgym.
+        patience: seconds that a cluster may be lost before it is given up.
     """
 
     suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
@@ -57,6 +63,8 @@ class RunConfig:
     budgets: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    cluster: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    patience: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,14 @@ def run(arguments: Sequence[str]) -> int:
     names = {name: getattr(config, name) for name in ("tracks", "tasks", "methods", "teachers")}
     numbers = {name: getattr(config, name) for name in ("seeds", "budgets", "labels")}
     suite = narrowed(suite_of(config.suite), **names, **numbers)
+    cluster = _cluster(config)
     results = Results.begin(config.out, suite.name, asdict(suite.settings), suite.cells)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     before = len(results.finished())
-    console.print(f"{len(results.cells)} cells in {config.out}, {before} of them done before; {config.jobs} at a time")
+    console.print(f"{len(results.cells)} cells in {config.out}, {before} of them done before; {_where(config)}")
     try:
         with _Shown(console) as shown:
-            failed = run_cells(suite.cells, config.out, jobs=config.jobs, progress=shown.progress)
+            failed = run_cells(suite.cells, config.out, jobs=config.jobs, cluster=cluster, progress=shown.progress)
     except KeyboardInterrupt:
         done = len(results.finished())
         console.print(f"Stopped: {done} of {len(results.cells)} cells are done. The same command goes on.")
@@ -134,6 +143,19 @@ def list_parts(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": run, "list": list_parts, "report": report}
+
+
+def _cluster(config: RunConfig) -> Each | None:
+    """What computes the cells, where it is not this machine; Ray writes into the results' folder what it has to say."""
+    if config.cluster is None:
+        return None
+    from prefgym.benchmark.ray_cluster import RayCluster
+
+    return RayCluster(config.cluster, config.patience, config.out / "ray.log")
+
+
+def _where(config: RunConfig) -> str:
+    return f"{config.jobs} at a time" if config.cluster is None else f"by the Ray cluster at {config.cluster}"
 
 
 def _summary(title: str, part: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prefgym.benchmark.cells import Cell, grid
-from prefgym.benchmark.jobs import KILLED, Progress, locally, run_cells
+from prefgym.benchmark.jobs import KILLED, Outcome, Progress, locally, run_cells
 from prefgym.benchmark.making import stages
 from prefgym.benchmark.methods import Scorer, methods
 from prefgym.benchmark.pools import STAGES, Pool, PoolSpec, load_pool, pool_path, read_pool, write_pool
@@ -453,13 +453,17 @@ def test_work_that_kills_its_process_takes_nothing_with_it():
 def test_a_cluster_may_do_the_work(tmp_path, cached):
     suite = narrowed(suite_of("smoke"), tracks=["offline"], methods=["true"], teachers=["oracle"])
     results = Results.begin(tmp_path / "r", "smoke", asdict(suite.settings), suite.cells)
-    given = []
+    path, given = pool_path(tasks["backflip"], suite.settings.pool), []
+    made = path.read_bytes()
+    path.unlink()
 
     def cluster(work, items):
         given.extend(items)
-        return locally(work, items, 1)
+        pools = [(item, Outcome(made)) for item in items if item == "backflip"]
+        return pools or locally(work, items, 1)
 
     assert run_cells(suite.cells, results.folder, cluster=cluster) == {}
-    assert set(given) == {*suite.cells, "backflip", "cheetah-stand"}
+    assert set(given) == {*suite.cells, "backflip"}  # the other pool is here
+    assert path.read_bytes() == made
     with pytest.raises(ValueError, match="`jobs` must be at least 1"):
         run_cells([], results.folder, jobs=0)

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAPPED = ("agents", "envs", "scripts")  # folders at the root that are installed as prefgym's
 BEHIND = {"accelerate"}  # transformers.Trainer needs it, and we import it nowhere
-EXTRAS = ("bench", "lora", "text", "video", "vllm")  # what the installed code imports only where it is asked for
+EXTRAS = ("bench", "lora", "ray", "text", "video", "vllm")  # what the installed code imports only where it is asked for
 NOT_SHIPPED = (".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 

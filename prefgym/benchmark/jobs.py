@@ -1,4 +1,4 @@
-"""Jobs: cells computed by processes of one thread each, on this machine."""
+"""Jobs: cells computed by processes of one thread each, on this machine or, by a cluster, on many."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from joblib import Parallel, delayed, parallel_config  # type: ignore[import-unt
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
 from prefgym.benchmark.cells import Cell
-from prefgym.benchmark.results import Results, Row
+from prefgym.benchmark.pools import pool_path
+from prefgym.benchmark.results import Results
 from prefgym.benchmark.settings import Settings
+from prefgym.benchmark.tasks import tasks
+from prefgym.benchmark.work import compute, compute_shipped, pool_checksum, pool_file, ship
+from prefgym.pages import write_whole
 
 Item = TypeVar("Item")
 
@@ -97,11 +101,15 @@ def run_cells(
     results, hears = Results(folder), progress or Progress()
     finished = set(results.finished())
     pending = [cell for cell in cells if cell not in finished]
-    settings, each = Settings.of(results.facts["settings"]), cluster or partial(locally, jobs=jobs)
-    failed = _prepare(results, pending, settings, each, hears)
+    settings = Settings.of(results.facts["settings"])
+    each = cluster or partial(locally, jobs=jobs)
+    failed = _prepare(results, pending, settings, _brought_here(cluster, settings) if cluster else each, hears)
     pending = [cell for cell in pending if cell not in failed]
     hears.on_cells(len(pending))
-    for cell, outcome in each(partial(compute, settings=settings), pending):
+    work = partial(compute, settings=settings)
+    if cluster:
+        work = partial(compute_shipped, settings=settings, pools=ship({cell.task for cell in pending}, settings))
+    for cell, outcome in each(work, pending):
         if outcome.error:
             failed[cell] = outcome.error
             results.fail(cell, outcome.error)
@@ -130,30 +138,19 @@ def _prepare(
     return failed
 
 
-def compute(cell: Cell, settings: Settings) -> list[Row]:
-    """The rows of a cell, in the present process, by one thread."""
-    from prefgym.benchmark.tracks import tracks
+def _brought_here(cluster: Each, settings: Settings) -> Each:
+    """Looks pools up in this machine's cache; the cluster makes those that are not there, for all of its machines."""
 
-    _get_ready()
-    return tracks[cell.track](cell, settings)
+    def each(work: Callable[[str], Any], names: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
+        paths = {name: pool_path(tasks[name], settings.pool) for name in names}
+        missing = [name for name in names if not paths[name].exists()]
+        yield from (attempt(work, name) for name in names if name not in missing)
+        for name, outcome in cluster(partial(pool_file, settings=settings), missing):
+            if not outcome.error:
+                write_whole(paths[name], outcome.value)
+            yield (name, outcome) if outcome.error else attempt(work, name)
 
-
-def pool_checksum(task: str, settings: Settings) -> str:
-    """The checksum of a task's pool, which is made if it is not in the cache."""
-    from prefgym.benchmark.pools import load_pool
-    from prefgym.benchmark.tasks import tasks
-
-    _get_ready()
-    return load_pool(tasks[task], settings.pool).checksum
-
-
-def _get_ready() -> None:
-    """Imports all that cells use, whatever the first work is: joblib replaces a process that grows after it."""
-    import torch
-
-    from prefgym.benchmark.tracks import offline, online  # noqa: F401
-
-    torch.set_num_threads(1)
+    return each
 
 
 def attempt(work: Callable[[Item], Any], item: Item, giver: int | None = None) -> tuple[Item, Outcome]:

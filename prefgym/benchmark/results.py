@@ -21,6 +21,7 @@ from typing import Any
 
 from prefgym import __version__
 from prefgym.benchmark.cells import Cell
+from prefgym.pages import write_whole
 
 FORMAT = 1
 
@@ -125,9 +126,8 @@ class Results:
     # What is added.
 
     def write(self, cell: Cell, rows: Iterable[Row]) -> None:
-        """A cell is done: what it came to, its provenance added; a failure before is forgotten."""
-        known = {name: getattr(cell, name) for name in CELL}
-        known |= {"version": __version__, "commit": commit(), "machine": machine()}
+        """A cell is done: what it came to, by rows that may have their provenance; a failure before is forgotten."""
+        known = {name: getattr(cell, name) for name in CELL} | provenance()
         write_whole(self._path(cell), _csv([{**known, **row} for row in rows]))
         (self.folder / "failed" / f"{cell.file}.txt").unlink(missing_ok=True)
 
@@ -153,13 +153,6 @@ class Results:
         return self.folder / "cells" / f"{cell.file}.csv"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    draft.write_text(text)
-    draft.replace(path)
-
-
 @cache
 def commit() -> str:
     """The commit of prefgym's checkout, with "+" where it was changed since; "" where it is installed otherwise."""
@@ -177,6 +170,11 @@ def commit() -> str:
 def machine() -> str:
     """The machine in words: system, processor, cores, Python."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def provenance() -> Row:
+    """Of what this process computes."""
+    return {"version": __version__, "commit": commit(), "machine": machine()}
 
 
 def _csv(rows: Iterable[Row]) -> str:

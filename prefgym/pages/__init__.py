@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
@@ -18,15 +19,15 @@ def whole(title: str, parts: Iterable[str], style: str = "") -> str:
     return Template(shell).substitute(title=escape(title), style=common + style, body="\n".join(filter(None, parts)))
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a file that is whole or not there; returns its path.
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file that is whole or not there; returns its path. Another process may write the same meanwhile.
 
     Raises:
         OSError: it cannot be written; an older one is kept.
     """
-    draft = path.with_name(path.name + ".new")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -223,7 +223,7 @@ class RewardEnsemble:
         return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
 
     def _returns(self, segments: Tensor) -> Tensor:
-        """Raw returns [M, ...] of scaled segments [M, ..., T, I], or [1, ..., T, I] for all, as if of `LENGTH` steps."""
+        """Raw returns [M, ...], as if of `LENGTH` steps, of scaled segments [M, ..., T, I], or [1, ..., T, I]."""
         rewards = self.networks.of_scaled(segments.flatten(1, -2))
         return LENGTH * rewards.reshape(-1, *segments.shape[1:-1]).mean(-1)
 
