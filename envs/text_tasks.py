@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -58,6 +58,16 @@ def story(seed: int) -> TextTask:
     return TextTask(tuple(prompts), tuple(held_out), golds["story"], "story", 12, 30, shown, corpus.pretraining)
 
 
+def glad_story(seed: int) -> TextTask:
+    """The same stories, that are to sound glad in few words, by VADER's score less a price for each word."""
+    return replace(story(seed), gold=golds["sentiment-length"], gold_name="sentiment-length")
+
+
+def easy_story(seed: int) -> TextTask:
+    """The same stories, that are to read easily, by the Flesch-Kincaid grade."""
+    return replace(story(seed), gold=golds["grade"], gold_name="grade")
+
+
 def sentiment(seed: int) -> TextTask:
     """Short texts that are to sound glad, by VADER's score."""
     return _instructions(_spoken_of(), "sentiment", seed, 32)
@@ -69,7 +79,14 @@ def explain(seed: int) -> TextTask:
 
 
 text_tasks = Registry(
-    "text task", {name: f"prefgym.envs.text_tasks:{name}" for name in ("story", "sentiment", "explain")}
+    "text task",
+    {
+        "story": "prefgym.envs.text_tasks:story",
+        "glad-story": "prefgym.envs.text_tasks:glad_story",
+        "easy-story": "prefgym.envs.text_tasks:easy_story",
+        "sentiment": "prefgym.envs.text_tasks:sentiment",
+        "explain": "prefgym.envs.text_tasks:explain",
+    },
 )
 """Name to `task(seed) -> TextTask`."""
 

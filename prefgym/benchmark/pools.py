@@ -2,15 +2,14 @@
 
 PPO learns a task's true reward. Four policies on its way, from random actions to the last, are played again, twice: for
 the candidates, which methods may ask about, and for the held-out queries, which they never see. A pool is a file in
-prefgym's cache, named by all that it depends on.
+prefgym's cache, named by all that it depends on. Of a text task, it is a language model that learns; see `text_making`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -22,10 +21,14 @@ from numpy.typing import NDArray
 
 from prefgym.benchmark.tasks import Task
 from prefgym.cache import cache_folder
+from prefgym.pages import write_whole
 from prefgym.recorder import FIELDS, Pieces
 
 FORMAT = 1
 """Of the files; a change of how pools are made is one of the format too."""
+
+POLICY = "policy "
+"""What the names of a policy's weights begin with, in a pool's file."""
 
 STAGES = ("random", "early", "half", "expert")
 """Of the behaviour: random actions, about a tenth and a half of the way by true return, and the end."""
@@ -66,12 +69,15 @@ class Pool:
         held_out: [4 * 2 Q]; the held-out queries are its segments 0 and 1, 2 and 3, …
         facts: true returns of whole episodes of the "random" and of the "expert" stage, and more about how it was made.
         checksum: of all of it (SHA-256, hexadecimal).
+        policy: of a text task the weights of the language model after its fine-tuning, with which rewards begin; empty
+            otherwise.
     """
 
     candidates: Pieces
     held_out: Pieces
     facts: dict[str, Any]
     checksum: str = field(default="")
+    policy: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def pairs(self) -> NDArray[np.int64]:
@@ -94,10 +100,18 @@ def load_pool(task: Task, spec: PoolSpec, on_progress: Callable[[float], None] =
     """
     path = pool_path(task, spec)
     if not path.exists():
-        from prefgym.benchmark.making import make_pool
-
-        write_pool(path, make_pool(task, spec, on_progress))
+        write_pool(path, _maker(task)(task, spec, on_progress))
     return read_pool(path)
+
+
+def _maker(task: Task) -> Callable[[Task, PoolSpec, Callable[[float], None]], Pool]:
+    if task.text:
+        from prefgym.benchmark.text_making import make_text_pool
+
+        return make_text_pool
+    from prefgym.benchmark.making import make_pool
+
+    return make_pool
 
 
 def pool_path(task: Task, spec: PoolSpec) -> Path:
@@ -112,10 +126,9 @@ def write_pool(path: Path, pool: Pool) -> None:
     """Writes a pool, as a whole or not at all; another process may write the same at the same time."""
     buffer = BytesIO()
     facts = np.frombuffer(json.dumps(pool.facts).encode(), np.uint8)
-    np.savez_compressed(buffer, allow_pickle=False, facts=facts, **_arrays(pool.candidates, pool.held_out))
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    draft.write_bytes(buffer.getvalue())
-    draft.replace(path)
+    arrays = _arrays(pool.candidates, pool.held_out, pool.policy)
+    np.savez_compressed(buffer, allow_pickle=False, facts=facts, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def read_pool(path: Path) -> Pool:
@@ -128,22 +141,27 @@ def read_pool(path: Path) -> Pool:
         with np.load(path, allow_pickle=False) as file:
             facts = json.loads(file["facts"].tobytes())
             parts = [_pieces(file, name) for name in ("candidates", "held_out")]
+            policy = {name.removeprefix(POLICY): file[name] for name in file.files if name.startswith(POLICY)}
     except Exception as error:  # a damaged zip raises about a dozen types, some of them private
         raise ValueError(f"{path} is damaged ({error}): delete it, and it is made again") from error
-    return Pool(parts[0], parts[1], facts, _checksum(*parts))
+    return Pool(parts[0], parts[1], facts, _checksum(_arrays(parts[0], parts[1], policy)), policy)
 
 
-def _arrays(candidates: Pieces, held_out: Pieces) -> dict[str, NDArray]:
+def _arrays(candidates: Pieces, held_out: Pieces, policy: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """All of a pool by name; what a pool of control has none of is left out."""
     named = {"candidates": candidates, "held_out": held_out}
-    return {f"{part}_{name}": getattr(pieces, name) for part, pieces in named.items() for name in (*FIELDS, "steps")}
+    names = (*FIELDS, "steps", *(["groups"] if policy else []))
+    found = {f"{part}_{name}": getattr(pieces, name) for part, pieces in named.items() for name in names}
+    return found | {POLICY + name: array for name, array in policy.items()}
 
 
 def _pieces(file: Any, part: str) -> Pieces:
-    return Pieces(*(file[f"{part}_{name}"] for name in (*FIELDS, "steps")))
+    named = {name: file[f"{part}_{name}"] for name in (*FIELDS, "steps")}
+    return Pieces(**named, groups=file.get(f"{part}_groups"))
 
 
-def _checksum(candidates: Pieces, held_out: Pieces) -> str:
+def _checksum(arrays: Mapping[str, NDArray]) -> str:
     digest = hashlib.sha256()
-    for name, array in sorted(_arrays(candidates, held_out).items()):
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

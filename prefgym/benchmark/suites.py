@@ -13,7 +13,11 @@ from prefgym.benchmark.tasks import tasks
 from prefgym.benchmark.teachers import teachers
 from prefgym.registry import UnknownNameError
 
-CONTROL = ("backflip", "cheetah-stand")
+KINDS = {"offline": ("control", "text"), "online": ("control",), "overoptimisation": ("text",)}
+"""Of the tasks that each track is for."""
+
+TEXT = ("story", "glad-story", "easy-story")
+CONTROL = ("backflip", "hop", "cheetah-run", "cheetah-stand", "walker-walk")
 BASELINES = ("random-labels", "flipped", "true")
 STRATEGIES = tuple(f"{name}-ensemble" for name in ("uniform", "on-policy", "disagreement", "entropy", "information"))
 OFFLINE = (*STRATEGIES, "ranked-ensemble", "ranked-implied", "uniform-single", "uniform-crops", "uniform-surf")
@@ -48,12 +52,19 @@ class Suite:
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, those of quick tracks first."""
+        """All cells, those of quick tracks first; a method that a task or a track is not for is left out there."""
         return [
             cell
             for part in self.parts
             for cell in grid(part.track, part.tasks, part.methods, part.teachers, range(part.seeds))
+            if able(cell.track, cell.task, cell.method)
         ]
+
+
+def able(track: str, task: str, method: str) -> bool:
+    """Whether a method can be run on a track with a task."""
+    kind, one = tasks[task].kind, methods[method]()
+    return track in one.tracks and kind in KINDS[track] and kind in one.kinds
 
 
 SUITES = {
@@ -80,6 +91,21 @@ SUITES = {
                 Part("online", CONTROL, ("uniform-ensemble", "disagreement-ensemble", "true"), ("oracle",), 3),
             ),
             Settings(online=OnlineSettings(labels=(400,))),
+        ),
+        Suite(
+            "text",
+            "language models: the offline track, and over-optimisation; an evening on two cores",
+            (
+                Part("offline", TEXT, (*STRATEGIES, "uniform-single", "dpo", *BASELINES), ("oracle", "mistaken"), 3),
+                Part(
+                    "overoptimisation",
+                    TEXT,
+                    ("uniform-ensemble", "uniform-single", "pessimistic-ensemble"),
+                    ("oracle",),
+                    3,
+                ),
+            ),
+            Settings(budgets=(25, 100, 400), online=OnlineSettings(labels=(25, 100, 400))),
         ),
         Suite(
             "full",
@@ -124,7 +150,7 @@ def narrowed(
 ) -> Suite:
     """The suite with other names and numbers where they are given.
 
-    A method that cannot be run on a track is left out there.
+    A method that cannot be run on a track, or with a task, is left out there.
 
     Raises:
         UnknownNameError: a name that does not exist; the message says which do.
@@ -134,21 +160,19 @@ def narrowed(
     if seeds is not None and seeds < 1:
         raise ValueError(f"`seeds` must be at least 1, got {seeds}")
     parts = [_part(part, tasks, methods, teachers, seeds) for part in suite.parts if part.track in (tracks or TRACKS)]
-    parts = [part for part in parts if part.methods]
-    _check_known((), [name for part in parts for name in part.tasks], (), ())  # also of the suite's own
-    if not parts:
-        raise ValueError(f"nothing of the suite {suite.name!r} is left: its methods and tracks do not go together")
     online = replace(suite.settings.online, labels=tuple(labels) or suite.settings.online.labels)
     settings = replace(suite.settings, budgets=tuple(budgets) or suite.settings.budgets, online=online)
-    return replace(suite, parts=tuple(parts), settings=settings)
+    found = replace(suite, parts=tuple(parts), settings=settings)
+    if not found.cells:
+        raise ValueError(f"nothing of {suite.name!r} is left: the methods, tasks and tracks do not go together")
+    return found
 
 
 def _part(part: Part, tasks: Sequence[str], chosen: Sequence[str], teachers: Sequence[str], seeds: int | None) -> Part:
-    able = tuple(name for name in chosen or part.methods if part.track in methods[name]().tracks)
     return Part(
         part.track,
         tuple(tasks) or part.tasks,
-        tuple(dict.fromkeys(able)),
+        tuple(dict.fromkeys(chosen)) or part.methods,
         tuple(teachers) or part.teachers,
         seeds or part.seeds,
     )

@@ -1,4 +1,7 @@
-"""The benchmark's tasks: environments with a hidden reward, and how their pools of segments are made."""
+"""The benchmark's tasks: environments with a hidden reward, and how their pools of segments are made.
+
+A text task's segments are whole responses, of one step each, and only those to one prompt can be compared.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,45 @@ class Task:
         env_id: Gymnasium id, so that others can use the environment alone.
         segment_length: env steps that a comparison shows of each side.
         expert_steps: env steps of PPO on the true reward after which its behaviour is taken to be an expert's.
+        text: name of the task in `prefgym.envs.text_tasks`; "" for a task of control.
+        scale: how many times a suite's comparisons and candidates this task takes: an answer about a text says less.
     """
 
     name: str
     env_id: str
     segment_length: int = 50
     expert_steps: int = 1_000_000
+    text: str = ""
+    scale: int = 1
+
+    @property
+    def kind(self) -> str:
+        """Text or control."""
+        return "text" if self.text else "control"
 
 
 backflip = Task("backflip", "prefgym/Backflip-v0")
+hop = Task("hop", "prefgym/Hop-v0")
+cheetah_run = Task("cheetah-run", "prefgym/CheetahRun-v0")
 cheetah_stand = Task("cheetah-stand", "prefgym/CheetahStand-v0")
+walker_walk = Task("walker-walk", "prefgym/WalkerWalk-v0")
+
+story, glad_story, easy_story = (
+    Task(name, "prefgym/TextGeneration-v0", 1, 200_000, text=name, scale=5)
+    for name in ("story", "glad-story", "easy-story")
+)
 
 tasks = Registry(
     "task",
     {
         "backflip": "prefgym.benchmark.tasks:backflip",
+        "hop": "prefgym.benchmark.tasks:hop",
+        "cheetah-run": "prefgym.benchmark.tasks:cheetah_run",
         "cheetah-stand": "prefgym.benchmark.tasks:cheetah_stand",
+        "walker-walk": "prefgym.benchmark.tasks:walker_walk",
+        "story": "prefgym.benchmark.tasks:story",
+        "glad-story": "prefgym.benchmark.tasks:glad_story",
+        "easy-story": "prefgym.benchmark.tasks:easy_story",
     },
 )
 """Name to `Task`."""

@@ -6,9 +6,9 @@ never sees a true return, unless it says that it is `informed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,13 @@ class Scorer:
             sigmoid of a difference is P(the first is better).
         rewards: maps steps [N, O] and [N, A] to rewards [N].
         noise: share of answers taken to be by coin, beside that probability.
+        model: the learned reward itself, which the over-optimisation track hands to PPO; None where there is none.
     """
 
     returns: Callable[[NDArray, NDArray], NDArray]
     rewards: Callable[[NDArray, NDArray], NDArray]
     noise: float = 0.0
+    model: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +42,19 @@ class View:
 
     Attributes:
         observations: [C, T, O].
-        actions: [C, T, A].
+        actions: [C, T, A]; of a text, how many of its tokens are the prompt's.
         steps: [C] env steps the policy that made each had learned for: the larger, the newer.
         truth: the true reward, for methods that are `informed`; None for all others.
+        groups: [C] of a text task: only segments of one group, responses to one prompt, can be compared; else None.
+        policy: of a text task: the weights of the language model after its fine-tuning; else {}.
     """
 
     observations: NDArray[np.float32]
     actions: NDArray[np.float32]
     steps: NDArray[np.int64]
     truth: Scorer | None = None
+    groups: NDArray[np.int64] | None = None
+    policy: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -66,6 +72,9 @@ class Method(Protocol):
 
     tracks: tuple[str, ...]
     """Those it can be run on."""
+
+    kinds: tuple[str, ...]
+    """Of tasks it is for: control, text."""
 
     agent: str
     """What learns from the reward on the online track: ppo or sac."""
@@ -102,6 +111,8 @@ methods = Registry(
         "uniform-crops": "prefgym.benchmark.methods.surf:crops",
         "uniform-surf": "prefgym.benchmark.methods.surf:Surf",
         "uniform-sac": "prefgym.benchmark.methods.sac:sac",
+        "pessimistic-ensemble": "prefgym.benchmark.methods.pessimistic:pessimistic",
+        "dpo": "prefgym.benchmark.methods.dpo:ImpliedByDPO",
         "random-labels": "prefgym.benchmark.methods.random_labels:RandomLabels",
         "flipped": "prefgym.benchmark.methods.flipped:Flipped",
         "true": "prefgym.benchmark.methods.true:Truth",

@@ -1,11 +1,15 @@
-"""An ensemble of small networks, refitted as answers come, with any of the query strategies."""
+"""An ensemble of small networks, refitted as answers come, with any of the query strategies.
+
+On a text task it is an ensemble of heads on one trunk: that of the language model whose responses are compared.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,25 +36,42 @@ class Ensemble:
         reward: options of the reward model.
         agent: what learns on the online track.
         tracks: it can be run on.
+        kinds: of tasks it is for.
+        pessimism: how many times the heads' deviation is taken from the reward that PPO gets, on a text task.
     """
 
     strategy: str = "uniform"
     reward: EnsembleConfig = field(default_factory=EnsembleConfig)
     agent: str = "ppo"
-    tracks: tuple[str, ...] = ("offline", "online")
+    tracks: tuple[str, ...] = ("offline", "online", "overoptimisation")
+    kinds: tuple[str, ...] = ("control", "text")
+    pessimism: float = 0.0
     informed: ClassVar[bool] = False
 
     def fit(self, view: View, ask: Ask, budgets: Sequence[int], seed: int) -> Iterator[Scorer]:
         """See `Method.fit`."""
         rng = np.random.default_rng(seed)
-        model = RewardEnsemble(view.observations.shape[2], view.actions.shape[2], self.reward, seed)
+        model = self.model(view, seed)
         book = Book(view)
         for budget in budgets:
-            while (count := min(_round(len(book)), budget - len(book))) > 0:
+            while (count := min(self.round(book), budget - len(book))) > 0:
                 pairs = self.choose(model, book, count, rng)
                 book.add(pairs, [self.heard(answer, rng) for answer in ask(pairs)])
                 self.learn(model, book, rng)
             yield scorer(model)
+
+    def model(self, view: View, seed: int) -> RewardEnsemble:
+        """An untrained reward for what the view holds."""
+        if not view.policy:
+            return RewardEnsemble(view.observations.shape[2], view.actions.shape[2], self.reward, seed)
+        from prefgym.benchmark.text_models import text_reward
+
+        return cast(RewardEnsemble, text_reward(view, self.reward.members, seed, -self.pessimism))  # takes its place
+
+    def round(self, book: Book) -> int:
+        """Queries to be chosen at once; all of a budget where the choice does not go by a fit that starts anew."""
+        blind = bool(book.view.policy) and self.strategy == "uniform"
+        return sys.maxsize if blind else max(FIRST_ROUND, int(GROWTH * len(book)))
 
     def heard(self, answer: Answer, rng: np.random.Generator) -> Answer:
         """See `Method.heard`."""
@@ -130,21 +151,21 @@ class Book:
         fresh[self.pairs] = False
         features = self.view.observations.mean(axis=1)
         answered = self.answered() if remembers else np.zeros((0, 3), np.int64)
-        found = Candidates(scores, features, self.view.steps, fresh, answered)
+        groups = self.view.groups
+        found = Candidates(scores, features, self.view.steps, fresh, answered, groups)  # type: ignore[arg-type]
         if remembers or count_pairs(found, np.flatnonzero(fresh)) >= count:
             return found
-        return Candidates(scores, features, self.view.steps, np.ones_like(fresh), answered)
+        return replace(found, fresh=np.ones_like(fresh))
 
 
 def scorer(model: RewardEnsemble) -> Scorer:
     """The ensemble as it is judged: its members' returns, and their mean reward."""
     return Scorer(
-        model.returns, lambda observations, actions: model.predict(observations, actions).mean(0), model.config.noise
+        model.returns,
+        lambda observations, actions: model.predict(observations, actions).mean(0),
+        model.config.noise,
+        model,
     )
-
-
-def _round(asked: int) -> int:
-    return max(FIRST_ROUND, int(GROWTH * asked))
 
 
 uniform = partial(Ensemble, "uniform")
@@ -152,4 +173,4 @@ on_policy = partial(Ensemble, "on-policy")
 disagreement = partial(Ensemble, "disagreement")
 entropy = partial(Ensemble, "entropy")
 information = partial(Ensemble, "information")
-ranked = partial(Ensemble, "ranked")
+ranked = partial(Ensemble, "ranked", tracks=("offline", "online"), kinds=("control",))

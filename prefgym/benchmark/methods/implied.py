@@ -25,6 +25,7 @@ class Implied(Ensemble):
     strategy: str = "ranked"
     implied: float = 4.0
     tracks: tuple[str, ...] = ("offline",)  # the loop learns from answers alone
+    kinds: tuple[str, ...] = ("control",)  # no list has responses to several prompts
 
     def lessons(
         self, model: RewardEnsemble, book: Book, rng: np.random.Generator

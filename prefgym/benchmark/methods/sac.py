@@ -7,4 +7,4 @@ from prefgym.benchmark.methods.ensemble import Ensemble
 
 def sac() -> Ensemble:
     """Uniform queries; differs from uniform-ensemble in what learns from the reward, so it is online only."""
-    return Ensemble("uniform", agent="sac", tracks=("online",))
+    return Ensemble("uniform", agent="sac", tracks=("online",), kinds=("control",))

@@ -17,7 +17,7 @@ CROP = 0.8
 
 def crops() -> Ensemble:
     """Uniform queries with crops alone, to tell apart what the two ideas are worth."""
-    return Ensemble("uniform", EnsembleConfig(crop=CROP))
+    return Ensemble("uniform", EnsembleConfig(crop=CROP), tracks=("offline", "online"), kinds=("control",))
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Surf(Ensemble):
     confidence: float = 0.99
     unlabelled: int = 4
     tracks: tuple[str, ...] = ("offline",)  # the loop has no place for pairs that nobody was asked about
+    kinds: tuple[str, ...] = ("control",)  # nor can a response be cropped
 
     def lessons(
         self, model: RewardEnsemble, book: Book, rng: np.random.Generator

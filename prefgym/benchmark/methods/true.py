@@ -15,6 +15,7 @@ class Truth(Ensemble):
     """The true reward itself; on the online track PPO learns from it, with the cell's own seed."""
 
     informed: ClassVar[bool] = True
+    tracks: tuple[str, ...] = ("offline", "online")
 
     def fit(self, view: View, ask: Ask, budgets: Sequence[int], seed: int) -> Iterator[Scorer]:
         """The same for every budget.

@@ -17,6 +17,7 @@ tracks = Registry(
     {
         "offline": "prefgym.benchmark.tracks.offline:run",
         "online": "prefgym.benchmark.tracks.online:run",
+        "overoptimisation": "prefgym.benchmark.tracks.overoptimisation:run",
     },
 )
 """Name to `Run`."""

@@ -26,11 +26,12 @@ CERTAIN = 20.0
 
 
 def run(cell: Cell, settings: Settings) -> list[dict[str, Any]]:
-    """The rows of an offline cell: every figure for every budget."""
+    """The rows of an offline cell: every figure for every budget, of which a task may take a multiple."""
     task = tasks[cell.task]
+    budgets = [task.scale * budget for budget in settings.budgets]
     pool = load_pool(task, settings.pool)
     teacher = teachers[cell.teacher](standard_of(pool, task.env_id), cell.seed)
-    return run_on(methods[cell.method](), pool, teacher, settings.budgets, cell.seed)
+    return run_on(methods[cell.method](), pool, teacher, budgets, cell.seed)
 
 
 def run_on(method: Method, pool: Pool, teacher: Answering, budgets: Sequence[int], seed: int) -> list[dict[str, Any]]:
@@ -100,7 +101,8 @@ def _looks(env_id: str) -> Looks | None:
 def view_of(pool: Pool, *, informed: bool) -> View:
     """What a method may see of a pool."""
     pieces = pool.candidates
-    return View(pieces.observations, pieces.actions, pieces.steps, truth(pool) if informed else None)
+    known, groups = truth(pool) if informed else None, pieces.groups if pool.policy else None
+    return View(pieces.observations, pieces.actions, pieces.steps, known, groups, pool.policy)
 
 
 def truth(pool: Pool) -> Scorer:
