@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -138,7 +139,7 @@ def list_parts(arguments: Sequence[str]) -> int:
     for title, registry in {"tracks": tracks, "tasks": tasks, "methods": methods, "teachers": teachers}.items():
         print(f"\n{title}")
         for name in registry:
-            print(f"  {name:22} {_summary(title, registry[name])}".rstrip())
+            print(f"  {name:22} {_summary(registry[name])}".rstrip())
     return 0
 
 
@@ -158,12 +159,10 @@ def _where(config: RunConfig) -> str:
     return f"{config.jobs} at a time" if config.cluster is None else f"by the Ray cluster at {config.cluster}"
 
 
-def _summary(title: str, part: object) -> str:
-    """The first line of what says what a part is."""
-    if title == "tasks":
-        return str(part.env_id)  # type: ignore[attr-defined]
-    described = part() if title == "methods" else part  # type: ignore[operator]
-    said = getattr(described, "summary", None) or described.__doc__ or ""
+def _summary(part: Any) -> str:
+    """The first line of what says what a part is; of one that is made by a partial, what is made says it."""
+    made = part() if isinstance(part, partial) else part
+    said = made.__doc__ if isinstance(made, type) else getattr(made, "summary", made.__doc__)
     return str(said).partition("\n")[0]
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from prefgym.benchmark.cells import Cell, grid
+from prefgym.benchmark.cells import TRACKS, Cell, grid
 from prefgym.benchmark.jobs import KILLED, Outcome, Progress, locally, run_cells
 from prefgym.benchmark.making import stages
 from prefgym.benchmark.methods import Scorer, methods
@@ -26,6 +26,7 @@ from prefgym.benchmark.tracks.online import Heard, Trial
 from prefgym.comparisons import Answer, Query
 from prefgym.recorder import Pieces
 from prefgym.registry import UnknownNameError
+from prefgym.scripts import main
 
 LENGTH, WIDTH = 20, 6
 WEIGHTS = np.array([1.0, -0.5, 0.25, 0, 0, 0])
@@ -467,3 +468,12 @@ def test_a_cluster_may_do_the_work(tmp_path, cached):
     assert path.read_bytes() == made
     with pytest.raises(ValueError, match="`jobs` must be at least 1"):
         run_cells([], results.folder, jobs=0)
+
+
+def test_the_list_says_of_every_part_what_it_is(capsys):
+    assert main(["bench", "list"]) == 0
+    groups = [group.splitlines()[1:] for group in capsys.readouterr().out.split("\n\n")[1:]]
+    said = {line.split()[0]: line.split(maxsplit=1)[1] for lines in groups for line in lines}
+    assert set(said) == {*TRACKS, *tasks, *methods, *teachers}
+    assert len(set(said.values())) == len(said)
+    assert all(len(words) > 20 and "object at" not in words for words in said.values())

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gymnasium import spec
+from gymnasium.envs.registration import load_env_creator
+
+from prefgym.envs.text_tasks import text_tasks
 from prefgym.registry import Registry
 
 
@@ -34,6 +38,12 @@ class Task:
     def kind(self) -> str:
         """Text or control."""
         return "text" if self.text else "control"
+
+    @property
+    def summary(self) -> str:
+        """Where it is done, and what is to be done, in a line."""
+        made = text_tasks[self.text] if self.text else load_env_creator(str(spec(self.env_id).vector_entry_point))
+        return f"{self.env_id}: {str(made.__doc__).partition(chr(10))[0]}"
 
 
 backflip = Task("backflip", "prefgym/Backflip-v0")

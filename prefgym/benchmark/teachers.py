@@ -145,7 +145,7 @@ def noisy(standard: Standard, seed: int) -> Answering:
 
 
 def human_like(standard: Standard, seed: int) -> Answering:
-    """See `HumanLike`."""
+    """Skips what looks alike, ties what is close, sees the end better, and slips: see `HumanLike`."""
     return HumanLike(standard, seed)
 
 

@@ -48,6 +48,12 @@ class Ensemble:
     pessimism: float = 0.0
     informed: ClassVar[bool] = False
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        said = str(queries[self.strategy].__doc__).partition("\n")[0]
+        return f"{self.reward.members} networks, refitted in rounds; queries: {said[:1].lower()}{said[1:]}"
+
     def fit(self, view: View, ask: Ask, budgets: Sequence[int], seed: int) -> Iterator[Scorer]:
         """See `Method.fit`."""
         rng = np.random.default_rng(seed)
