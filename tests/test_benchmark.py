@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from prefgym.benchmark.cells import TRACKS, Cell, grid
 from prefgym.benchmark.jobs import KILLED, Outcome, Progress, locally, run_cells
 from prefgym.benchmark.making import stages
 from prefgym.benchmark.methods import Scorer, methods
+from prefgym.benchmark.methods.imitation import PYTHON, PeerError
+from prefgym.benchmark.methods.linear import regression
 from prefgym.benchmark.pools import STAGES, Pool, PoolSpec, load_pool, pool_path, read_pool, write_pool
 from prefgym.benchmark.results import COLUMNS, Results, ResultsError
 from prefgym.benchmark.scoring import correlation, judge, ranks
@@ -272,6 +275,8 @@ def test_a_pool_without_differences_has_nothing_to_prefer():
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_methods_keep_the_contract(name, pool):
+    if name == "imitation" and PYTHON not in os.environ:
+        pytest.skip(f"imitation needs a venv of its own, and {PYTHON} to be its Python")
     method, ask, scores = methods[name](), Asking(pool.candidates, teacher(pool)), []
     scorers = method.fit(view_of(pool, informed=method.informed), ask, BUDGETS, 1)
     for budget in BUDGETS:
@@ -301,6 +306,26 @@ def test_methods_that_are_not_informed_see_no_truth(pool):
     assert view.truth is None
     assert not hasattr(view, "rewards")
     assert [name for name in methods if methods[name]().informed] == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("no/such/python", r"PREFGYM_IMITATION to be its Python, got 'no/such/python': .*pip install .*imitation"),
+        (sys.executable, r"(?s)imitation failed at 'begin': .*No module named 'imitation'"),
+        (shutil.which("true"), r"imitation's process ended at 'begin'"),
+    ],
+)
+def test_a_peer_that_cannot_be_asked_says_what_to_do(python, message, pool, monkeypatch):
+    monkeypatch.setenv(PYTHON, python)
+    with pytest.raises(PeerError, match=message):
+        next(methods["imitation"]().fit(view_of(pool, informed=False), Asking(pool.candidates, teacher(pool)), (5,), 0))
+
+
+def test_logistic_regression_is_the_best_of_its_kind():
+    # Two of three answers are for the larger: the slope 3 σ(w) - 2 and the ridge's w are 0 together.
+    weights = regression(np.ones((3, 1)), np.array([1.0, 1.0, 0.0]))
+    assert weights == pytest.approx([0.286548], abs=1e-6)
 
 
 def test_more_than_the_budget_is_refused(pool):

@@ -20,7 +20,8 @@ TEXT = ("story", "glad-story", "easy-story")
 CONTROL = ("backflip", "hop", "cheetah-run", "cheetah-stand", "walker-walk")
 BASELINES = ("random-labels", "flipped", "true")
 STRATEGIES = tuple(f"{name}-ensemble" for name in ("uniform", "on-policy", "disagreement", "entropy", "information"))
-OFFLINE = (*STRATEGIES, "ranked-ensemble", "ranked-implied", "uniform-single", "uniform-crops", "uniform-surf")
+OTHERS = ("ranked-ensemble", "ranked-implied", "uniform-single", "uniform-crops", "uniform-surf", "linear")
+OFFLINE = (*STRATEGIES, *OTHERS)
 
 
 @dataclass(frozen=True)

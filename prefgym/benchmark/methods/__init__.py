@@ -113,6 +113,8 @@ methods = Registry(
         "uniform-sac": "prefgym.benchmark.methods.sac:sac",
         "pessimistic-ensemble": "prefgym.benchmark.methods.pessimistic:pessimistic",
         "dpo": "prefgym.benchmark.methods.dpo:ImpliedByDPO",
+        "linear": "prefgym.benchmark.methods.linear:Linear",
+        "imitation": "prefgym.benchmark.methods.imitation:Imitation",
         "random-labels": "prefgym.benchmark.methods.random_labels:RandomLabels",
         "flipped": "prefgym.benchmark.methods.flipped:Flipped",
         "true": "prefgym.benchmark.methods.true:Truth",
