@@ -124,8 +124,18 @@ def _groups(returns: np.ndarray, samples: int) -> np.ndarray:
     return returns.reshape(-1, samples)
 
 
-def whiten(values: np.ndarray, live: np.ndarray, *, shift: bool = True) -> np.ndarray:
-    """Divides by the deviation over the written tokens, and takes the mean away if `shift`; 0 elsewhere."""
+def whiten(
+    values: np.ndarray, live: np.ndarray, *, shift: bool = True, moments: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Divides by the deviation over the written tokens, and takes the mean away if `shift`; 0 elsewhere.
+
+    Args:
+        values: [B, T].
+        live: [B, T].
+        shift: whether the mean is taken away.
+        moments: mean and variance to go by, of more than these values; None is theirs.
+    """
     kept = values[live > 0]
-    white = (values - kept.mean()) / np.sqrt(kept.var() + 1e-8)
-    return live * (white if shift else white + kept.mean())
+    mean, variance = moments or (kept.mean(), kept.var())
+    white = (values - mean) / np.sqrt(variance + 1e-8)
+    return live * (white if shift else white + mean)

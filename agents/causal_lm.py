@@ -14,7 +14,9 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
+from prefgym.agents import distributed
 from prefgym.agents.decoding import Decoded, Sampling, make_engine
 from prefgym.agents.handout import Draft, Handout
 from prefgym.agents.language_model import LanguageModel, merged
@@ -51,6 +53,8 @@ class CausalLMPolicy(ActorCriticPolicy):
         engine_options: of the engine.
         options: of the scoring; its temperature is that of `sampling`.
         importance_cap: of the importance weights.
+        mesh: the processes that the weights of policy, critic and reference are shared out over (FSDP2), each of which
+            has rows of its own. While it writes, each holds the policy and the critic whole. None is one process.
         optimizer_class: of the weights that are trained.
         optimizer_kwargs: of the optimizer, without the learning rate.
         use_sde: SB3 passes it; must be False.
@@ -82,6 +86,7 @@ class CausalLMPolicy(ActorCriticPolicy):
         engine_options: dict[str, Any] | None = None,
         options: ScoringOptions | None = None,
         importance_cap: float = 2.0,
+        mesh: DeviceMesh | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
@@ -98,6 +103,8 @@ class CausalLMPolicy(ActorCriticPolicy):
         self.scorer = TokenScorer(language, _critic(critic, language), options)
         # In a tuple, so that it is neither trained nor saved as a part of the policy.
         self._reference = (_reference(reference, language, options, int(action_space.n)),)
+        for scorer in filter(None, (self.scorer, *self._reference)):
+            distributed.shard(scorer, mesh, bf16=options.bf16, doors=["within"])
         self.engine = make_engine(engine, language, ends, pad, **(engine_options or {}))
         self._handout: Handout | None = None
         self.weights = torch.ones(1)
@@ -110,6 +117,11 @@ class CausalLMPolicy(ActorCriticPolicy):
     def language(self) -> LanguageModel:
         """The model that writes."""
         return self.scorer.language
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Training or evaluation mode; in the latter, in which SB3 writes a rollout, each process has all weights."""
+        super().set_training_mode(mode)
+        distributed.gather(self.scorer, whole=not mode)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Next tokens [N], values [N] and log-probabilities [N]; pad and zeros for rows that wait."""
@@ -137,7 +149,7 @@ class CausalLMPolicy(ActorCriticPolicy):
         sampling = Sampling(self.sampling.temperature, self.sampling.top_p, greedy)
         self.engine.refresh()
         with self.scorer.options.autocast(tokens.device):
-            decoded = self.engine.decode(tokens, lengths, max(left, 1), sampling)
+            decoded = self.scorer.within(self.engine.decode, tokens, lengths, max(left, 1), sampling)
         log_probs, values = self._score(tokens, lengths, decoded) if scored else torch.zeros(2, *decoded.tokens.shape)
         weights = torch.ones_like(log_probs)
         if decoded.log_probs is not None:
@@ -169,6 +181,7 @@ class CausalLMPolicy(ActorCriticPolicy):
             The entropies are None unless the options ask for them; SB3 then puts the mean of -log π in their place.
         """
         scores: Scores = self.scorer(obs["tokens"], obs["written"], actions)  # type: ignore[index]
+        distributed.balance(len(actions), *scores)
         return scores.values, scores.log_probs, scores.entropies
 
     def reference_log_probs(self, tokens: Tensor, written: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.utils import logging as progress_bars
 
+from prefgym.agents import distributed
 from prefgym.agents.control import check_positive
 from prefgym.agents.trainer_callbacks import (
     attach,
@@ -116,6 +117,8 @@ class FineTuningConfig:
             "report_to": [],
             "remove_unused_columns": False,
             "dataloader_pin_memory": torch.cuda.is_available(),
+            "use_cpu": not torch.accelerator.is_available(),  # or several processes on CPUs would not find each other
+            "ddp_find_unused_parameters": False,
             "seed": self.seed,
         }
         return TrainingArguments(**options | changes)
@@ -246,7 +249,7 @@ def train(make: Callable[[TrainingArguments], Trainer], config: FineTuningConfig
         arguments = config.arguments(folder or nowhere, **({} if folder else {"save_strategy": "no"}))
         trainer = make(arguments)
         attach(trainer, config.progress, config.save_seconds if folder else 0.0)
-        begun = last_checkpoint(folder) if folder else None
+        begun = distributed.of_first(lambda: last_checkpoint(folder)) if folder else None
         trainer.train(resume_from_checkpoint=begun)
     loss = training_loss(trainer)
     if not np.isfinite(loss):

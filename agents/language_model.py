@@ -131,13 +131,20 @@ def with_lora(model: Any, rank: int, alpha: int) -> Any:
         ImportError: peft is not installed.
     """
     try:
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig
     except ImportError as error:
         raise ImportError("LoRA needs peft: `pip install prefgym[lora]`, or set `lora_rank` to 0") from error
     transposed = any(type(module).__name__ == "Conv1D" for module in model.modules())  # GPT-2's linear layers
     adapters = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=transposed
     )
+    return with_adapters(model, adapters)
+
+
+def with_adapters(model: Any, adapters: Any) -> Any:
+    """`peft.get_peft_model`, without a warning that nobody here can heed."""
+    from peft import get_peft_model
+
     with warnings.catch_warnings():  # peft 0.21 asks by a name that transformers 5.23 gave up
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, adapters)

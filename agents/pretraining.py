@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefgym.agents import distributed
 from prefgym.agents.scoring import TokenScorer
 
 
@@ -39,6 +40,7 @@ class PretrainingMix:
         if not texts or short:
             got = f"text {short[0]} with {len(texts[short[0]])}" if short else "no text"
             raise ValueError(f"`pretraining` must be texts of at least 2 tokens each, got {got}")
+        self.door = scorer.within
         self.scorer = TokenScorer(scorer.language, None, replace(scorer.options, temperature=1.0, entropy=False))
         self.texts, self.coefficient, self.batch_size = texts, coefficient, batch_size
         self.generator = torch.Generator().manual_seed(seed)
@@ -60,7 +62,9 @@ class PretrainingMix:
     def add_gradient(self) -> None:
         """Adds a batch's gradient to that of the model's weights."""
         tokens, written = self._batch()
-        loss = -self.scorer(tokens, written).log_probs.mean()
+        log_probs = self.door(self.scorer, tokens, written).log_probs
+        distributed.balance(len(log_probs), log_probs)
+        loss = -log_probs.mean()
         (self.coefficient * loss).backward()
         self.loss = float(loss.detach())
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from prefgym.agents import distributed
 from prefgym.agents.fine_tuning import padded, padding_of, quiet
 from prefgym.agents.language_model import load_causal_lm, merged
 
@@ -164,7 +165,13 @@ def recentre(model: Any, rows: Sequence[Sequence[int]], *, scale: bool = False, 
 
 
 def save_reward_model(model: Any, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-    """Writes a folder that `AutoModelForSequenceClassification` loads, other heads beside it, and the tokenizer."""
+    """Writes a folder that `AutoModelForSequenceClassification` loads, other heads beside it, and the tokenizer.
+
+    Of several processes all must call it, and the first one writes.
+    """
+    model = distributed.unsharded(model)
+    if not distributed.is_first():
+        return
     folder, head = Path(folder), head_of(model)[1]
     extra = {"weight": head.weight, "bias": head.bias}
     rest = {name: value.detach()[1:].cpu().contiguous() for name, value in extra.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from prefgym.agents.language_model import LanguageModel
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class ScoringOptions:
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Of the written tokens, flattened in row-major order [M].
 
     Attributes:
@@ -131,6 +133,10 @@ class TokenScorer(nn.Module):
         parts = [_saving(self._score, len(counts) > 1)(*batch) for batch in batches]
         log_probs, values, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
         return Scores(log_probs, values, entropies if options.entropy else None)
+
+    def within(self, function: Callable[..., Result], *inputs: Any) -> Result:
+        """What a function that uses the weights returns: another door to them, where FSDP2 has them shared out."""
+        return function(*inputs)
 
     def log_probs(self, tokens: Tensor, written: Tensor) -> Tensor:
         """Log-probabilities [M] of the written tokens alone, without gradients."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from prefgym.agents import distributed
 from prefgym.agents.decoding import Engine, Sampling, make_engine
 from prefgym.agents.fine_tuning import IGNORED, labelled_log_probs, quiet
 from prefgym.agents.language_model import LanguageModel, load_causal_lm, merged
@@ -122,10 +123,15 @@ class TextPolicy:
         return text.strip().split("\n")[0] if self.examples and not self.chat else text
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` load; adapters are merged into the weights."""
-        with quiet():
-            merged(self.model).save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` load; adapters are merged into the weights.
+
+        Of several processes all must call it, and the first one writes.
+        """
+        model = distributed.unsharded(self.model)
+        if distributed.is_first():
+            with quiet():
+                merged(model).save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
 
 def load_policy(name: str | Path, *, chat: bool | None = None, seed: int = 0) -> TextPolicy:

@@ -11,9 +11,11 @@ import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from prefgym.agents import distributed
 from prefgym.agents.advantages import ADVANTAGES, KLPenalty
 from prefgym.agents.causal_lm import CausalLMPolicy
 from prefgym.agents.control import check_positive
@@ -30,7 +32,7 @@ class TextPPOConfig:
     """Options of PPO on text. An episode is a response; a rollout is one response of every row of the environment.
 
     Attributes:
-        batch_size: responses of a minibatch; divides the environment's rows.
+        batch_size: responses of a minibatch, of all processes together; divides the environments' rows.
         n_epochs: passes over a rollout.
         learning_rate: of AdamW without weight decay; 1e-5 suits full weights of a real model, 1e-4 LoRA, 1e-3 a model
             of less than a million parameters.
@@ -41,7 +43,8 @@ class TextPPOConfig:
         vf_coef: weight of the value loss.
         ent_coef: weight of the entropy bonus; only with one are exact entropies computed.
         max_grad_norm: PPO's gradient is clipped to this norm.
-        target_kl: SB3's: an update stops once new and old policy are 1.5 times this far apart; None never stops it.
+        target_kl: SB3's: an update stops once new and old policy are 1.5 times this far apart; None never stops it, as
+            several processes must, since each would see another KL.
         advantage: "gae" with a critic; "rloo" or "grpo" without, from the environment's K samples per prompt.
         kl_coefficient: reward per nat of KL from the reference; where an adaptive one starts.
         kl_estimator: "k1" in the reward, or "k3" as GRPO's loss has it (see `KLPenalty`).
@@ -62,7 +65,7 @@ class TextPPOConfig:
         lora_rank: of LoRA adapters on every linear layer of the trunk (needs peft); 0 trains the full weights.
         lora_alpha: their scale.
         ptx_coefficient: weight of the pretraining loss; 0 is plain PPO.
-        ptx_batch_size: pretraining texts a step.
+        ptx_batch_size: pretraining texts a step, of all processes together.
         device: torch's name, or "auto".
     """
 
@@ -148,6 +151,9 @@ def make_text_ppo(
 ) -> PPO:
     """PPO that trains a language model; `learn(steps)` counts N × T steps a rollout.
 
+    Started by torchrun (see `prefgym.agents.distributed.joined`), it trains one model on the rows of all processes,
+    each with an environment of its own, and shares the weights out (FSDP2). Then `learn` counts this process's steps.
+
     Args:
         env: a `prefgym/TextGeneration-v0` vector environment, wrapped or not, or an adapter around it.
         model: trained in place if it is a module; a folder or a hub id is loaded.
@@ -157,7 +163,7 @@ def make_text_ppo(
             Neither is made for "rloo" and "grpo".
         pretraining: token numbers of texts for PPO-ptx, with `config.ptx_coefficient`.
         engine_options: of the decoding engine.
-        seed: of everything random; it seeds the environment, too.
+        seed: of everything random, the environment included; of several processes each draws by `seed` + rank.
         options: of `stable_baselines3.PPO`.
 
     Raises:
@@ -174,7 +180,7 @@ def make_text_ppo(
         CausalLMPolicy,
         env,
         n_steps=int(_said(env, "max_response_length")),
-        batch_size=config.batch_size,
+        batch_size=distributed.part("batch_size", config.batch_size),
         n_epochs=config.n_epochs,
         learning_rate=config.learning_rate,
         gamma=config.gamma,
@@ -190,7 +196,7 @@ def make_text_ppo(
         rollout_buffer_kwargs=_buffer_options(config, samples),
         policy_kwargs=_policy_options(env, model, config, seed)
         | {"critic": _critic(config, critic), "reference": reference, "engine_options": engine_options},
-        seed=seed,
+        seed=seed + distributed.rank(),
         device=config.device,
         **options,
     )
@@ -204,15 +210,19 @@ def _joined(ppo: PPO, config: TextPPOConfig, pretraining: Sequence[Sequence[int]
     ppo.rollout_buffer.policy = ppo.policy
     ppo.policy.bootstraps = False
     if pretraining:
-        mix = PretrainingMix(ppo.policy.scorer, pretraining, config.ptx_coefficient, config.ptx_batch_size, seed)
+        texts, own = distributed.part("ptx_batch_size", config.ptx_batch_size), seed + distributed.rank()
+        mix = PretrainingMix(ppo.policy.scorer, pretraining, config.ptx_coefficient, texts, own)
         mix.attach(ppo.policy.optimizer)
         ppo.policy.pretraining = mix
     return ppo
 
 
 def _check_rows(env: VecEnv, config: TextPPOConfig, samples: int) -> None:
-    if env.num_envs % config.batch_size:
-        raise ValueError(f"`batch_size` must divide the environment's {env.num_envs} rows, got {config.batch_size}")
+    rows = env.num_envs * distributed.size()
+    if rows % config.batch_size:
+        raise ValueError(f"`batch_size` must divide the environment's {rows} rows, got {config.batch_size}")
+    if distributed.size() > 1 and (config.target_kl is not None or config.engine != "transformers"):
+        raise ValueError("several processes need target_kl=None and engine='transformers'")
     if config.advantage != "gae" and samples < 2:
         raise ValueError(f"advantage={config.advantage!r} needs an environment with `samples_per_prompt` of 2 or more")
 
@@ -244,6 +254,7 @@ def _policy_options(env: VecEnv, model: str | Path | nn.Module, config: TextPPOC
         "engine": config.engine,
         "options": config.scoring,
         "importance_cap": config.importance_cap,
+        "mesh": distributed.mesh(get_device(config.device)),
         "optimizer_kwargs": {"weight_decay": 0.0, "fused": True},
     }
 

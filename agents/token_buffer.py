@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 from torch import Tensor
 
 from prefgym.agents import advantages as maths
+from prefgym.agents import distributed
 from prefgym.agents.advantages import KLPenalty
 
 
@@ -35,6 +36,8 @@ class TokenRolloutBuffer(DictRolloutBuffer):
 
     What is learned from: the environment's rewards, and the price of leaving the reference (see `KLPenalty`), whose
     coefficient adapts after it was used.
+
+    Of several processes each has a buffer, of N rows; means, deviations and the coefficient are those of all rows.
 
     Args:
         buffer_size: steps of a rollout: those of one whole episode.
@@ -148,10 +151,10 @@ class TokenRolloutBuffer(DictRolloutBuffer):
         rewards = self.rewards + self.kl.reward(log_ratio)
         self.notes = {"rewards": rewards, "kl": self.kl.per_token(log_ratio)}
         if self.whiten_rewards:
-            rewards = maths.whiten(rewards, self.live, shift=False)
+            rewards = self._whitened(rewards, shift=False)
         estimates, returns = self._estimates(rewards)
         self._keep(estimates + self.kl.pull(log_ratio), returns)
-        self.kl.adapt(self.statistics["kl"], self.n_envs)
+        self.kl.adapt(self.statistics["kl"], self.n_envs * distributed.size())
 
     def get_state(self) -> dict[str, float]:
         """The KL coefficient, which may have been adapted; the rollout itself is not kept."""
@@ -163,20 +166,19 @@ class TokenRolloutBuffer(DictRolloutBuffer):
 
     def _describe(self, log_ratio: np.ndarray) -> dict[str, float]:
         kl, score = self.kl.per_token(log_ratio).sum(1).mean(), self.rewards.sum(1).mean()
-        length = self.live.sum(1).mean()
-        return {
-            "kl": float(kl),
-            "kl_coefficient": self.kl.coefficient,
-            "score": float(score),
-            "length": float(length),
-        }
+        means = distributed.total([kl, score, self.live.sum(1).mean()]) / distributed.size()
+        kl, score, length = means.tolist()
+        return {"kl": kl, "kl_coefficient": self.kl.coefficient, "score": score, "length": length}
+
+    def _whitened(self, values: np.ndarray, *, shift: bool = True) -> np.ndarray:
+        return maths.whiten(values, self.live, shift=shift, moments=distributed.moments(values[self.live]))
 
     def _estimates(self, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Advantages and returns [N, T]."""
         if self.advantage == "gae":
             estimates = maths.gae(rewards, self.values, self.live, self.gamma, self.gae_lambda)
             returns = estimates + self.values
-            return maths.whiten(estimates, self.live) if self.whiten_advantages else estimates, returns
+            return self._whitened(estimates) if self.whiten_advantages else estimates, returns
         totals = rewards.sum(1)
         relative = (maths.rloo if self.advantage == "rloo" else maths.grpo)(totals, self.samples_per_prompt)
         return self.live * relative[:, None], self.live * totals[:, None]

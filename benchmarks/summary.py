@@ -20,7 +20,7 @@ import numpy as np
 
 from prefgym.scripts.playing import statistics
 
-COMMAND = (sys.executable, "-c", "import sys; from prefgym.scripts import main; sys.exit(main())")
+COMMAND = (sys.executable, "-m", "prefgym")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 FIGURE = "clean_backflips"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from prefgym.agents.distributed import joined
 from prefgym.agents.dpo import DPOConfig, DPOReport, dpo
 from prefgym.scripts.step_data import StepData
 from prefgym.scripts.text_steps import (
@@ -20,6 +20,7 @@ from prefgym.scripts.text_steps import (
     Step,
     adapted,
     check_free,
+    console,
     is_small,
     open_model,
     told,
@@ -56,6 +57,7 @@ class DPOStepConfig:
     training: Annotated[DPOConfig, tyro.conf.arg(name="")] = field(default_factory=_usual)
 
 
+@joined()
 def main(arguments: Sequence[str]) -> int:
     """Trains, saves, and says what came of it."""
     config = told(DPOStepConfig, "dpo", arguments)
@@ -79,7 +81,7 @@ def defaults(config: DPOStepConfig, small: bool) -> DPOStepConfig:
 
 
 def _say(report: DPOReport, config: DPOStepConfig, seconds: float) -> None:
-    say, held = Console(highlight=False, soft_wrap=True), report.held_out
+    say, held = console(stderr=False), report.held_out
     say.print(
         f"[bold green]{held.accuracy:.1%} of {held.pairs:,} held-out pairs right[/], by a margin of {held.margin:.2f} "
         f"nats; the better response gained {held.chosen_gain:.2f} nats"

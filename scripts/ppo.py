@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import tyro
-from rich.console import Console
 
 from prefgym.agents.control import check_positive
+from prefgym.agents.distributed import joined
 from prefgym.agents.text_policy import TextPolicy
 from prefgym.agents.text_ppo import TextPPOConfig
 from prefgym.envs.gold import golds
@@ -18,7 +19,7 @@ from prefgym.envs.prompts import load_prompts
 from prefgym.envs.text_tasks import find_gold
 from prefgym.scripts.conduct import stopping
 from prefgym.scripts.ppo_training import PPOTraining
-from prefgym.scripts.text_steps import Step, check_free, is_small, open_model, told
+from prefgym.scripts.text_steps import Step, check_free, console, is_small, open_model, told
 
 
 def _usual() -> TextPPOConfig:
@@ -45,7 +46,7 @@ class PPOStepConfig:
         prompt_tokens: room for a prompt, with its chat template.
         response_tokens: room for a response.
         rollouts: of PPO; each is a response of every row.
-        rows: responses written at once.
+        rows: responses written at once, by all processes together.
         samples: responses to each prompt, K.
         reference: responses of the initial policy on which a reward model's rewards are given mean 0 and deviation 1,
             so that one KL coefficient suits all; 0 leaves them as they are.
@@ -86,6 +87,7 @@ class PPOStepConfig:
         return self.reward in golds or (":" in self.reward and not Path(self.reward).exists())
 
 
+@joined()
 def main(arguments: Sequence[str]) -> int:
     """Trains, saves, and says what came of it; returns 0, or 128 and the signal's number after Ctrl-C."""
     config = told(PPOStepConfig, "ppo", arguments)
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
             training.train(step.console)
         if not training.finished:
             step.pause()
-            return 128 + received[0]
+            return 128 + (received or [signal.SIGTERM])[0]  # another process may have been told
         training.policy.save(config.out)
         _say(training, config, step.finish(training.figures()))
     return 0
@@ -116,7 +118,7 @@ def defaults(config: PPOStepConfig, policy: TextPolicy) -> PPOStepConfig:
 
 
 def _say(training: PPOTraining, config: PPOStepConfig, seconds: float) -> None:
-    say, first, last = Console(highlight=False, soft_wrap=True), training.rows[0], training.rows[-1]
+    say, first, last = console(stderr=False), training.rows[0], training.rows[-1]
     name = "gold" if config.gold else "score"
     say.print(
         f"[bold green]{name} {first[name]:.3f} → {last[name]:.3f}[/], means of the first and the last of "

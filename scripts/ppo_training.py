@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.utils import get_device
 
-from prefgym.agents import checkpoint
+from prefgym.agents import checkpoint, distributed
 from prefgym.agents.causal_lm import CausalLMPolicy
+from prefgym.agents.scoring import TokenScorer
 from prefgym.agents.text_policy import TextPolicy
 from prefgym.agents.text_ppo import make_text_ppo
 from prefgym.agents.token_buffer import TokenRolloutBuffer
@@ -24,7 +26,7 @@ from prefgym.agents.vec_env import VectorAdapter
 from prefgym.envs.prompts import load_prompts
 from prefgym.envs.text import TextGenerationVectorEnv
 from prefgym.envs.text_tasks import find_gold
-from prefgym.runs import Run, read_state, write_state
+from prefgym.runs import Run, RunError, read_state, write_state
 from prefgym.scripts.course import CHECKPOINT_SECONDS, CHECKPOINT_SHARE
 from prefgym.scripts.ppo_reward import ModelReward
 from prefgym.scripts.text_steps import CHECKPOINTS
@@ -41,8 +43,14 @@ LINES = 10
 """Of progress, where there is no terminal for a bar."""
 
 
+SHARED = "agent.pt"
+"""In a checkpoint of several processes, all weights and the optimizer's state."""
+
+
 class PPOTraining:
     """PPO in a folder: it can be stopped between rollouts, and goes on from there.
+
+    Of several processes each has its share of the rows and of the prompts; the first one writes.
 
     Args:
         config: what to do.
@@ -84,8 +92,8 @@ class PPOTraining:
     def _env(self) -> PreferenceReward:
         config = self.config
         env = TextGenerationVectorEnv(
-            config.rows,
-            prompts=self.plain.put,
+            distributed.part("rows", config.rows),
+            prompts=distributed.share(self.plain.put),
             tokenizer=self.initial.tokenizer,
             reward=self.plain.gold(self.function),
             max_prompt_length=config.prompt_tokens,
@@ -124,15 +132,16 @@ class PPOTraining:
         if self.kept.has_checkpoint:
             self._restore(self.kept.last_checkpoint)
         else:
-            self.run.keep_metrics(0)
+            self._keep_metrics()
         self._began, saved, cost = time.monotonic() - self._seconds, time.monotonic(), 0.0
         with _bar(console, len(self.rows), self.config.rollouts) as advance:
             while not self.finished:
-                self.agent.learn(self.config.rows * self.config.response_tokens, reset_num_timesteps=False)
+                self.agent.learn(self.adapter.num_envs * self.config.response_tokens, reset_num_timesteps=False)
                 self._note()
                 advance(self.rows[-1])
-                began = time.monotonic()
-                if self.stop_requested or began - saved > max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE):
+                began, due = time.monotonic(), max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
+                self.stop_requested = distributed.any_of(self.stop_requested)
+                if self.stop_requested or distributed.any_of(began - saved > due):
                     self._save()
                     saved = time.monotonic()
                     cost = saved - began
@@ -146,19 +155,26 @@ class PPOTraining:
     def _note(self) -> None:
         """Writes a row of the rollout."""
         self._seconds = time.monotonic() - self._began
-        row: dict[str, Any] = {"rollout": len(self.rows) + 1, "steps": self.agent.num_timesteps}
+        steps = self.agent.num_timesteps * distributed.size()
+        row: dict[str, Any] = {"rollout": len(self.rows) + 1, "steps": steps}
         row |= {"seconds": round(self._seconds, 3)} | {name: self._buffer.statistics[name] for name in STATISTICS}
         row |= {"gold": self._measured()} if self.gold else {}
         bad = int(self._text.get_state()["bad_rewards"].sum()) + (self.model.bad if self.model else 0)
-        self.rows.append(row | {"bad_samples": bad + self._bad_golds})
-        self.run.append(self.rows[-1])
+        self.rows.append(row | {"bad_samples": int(distributed.total(bad + self._bad_golds))})
+        if distributed.is_first():
+            self.run.append(self.rows[-1])
+
+    def _keep_metrics(self) -> None:
+        if distributed.is_first():
+            self.run.keep_metrics(len(self.rows))
 
     def _measured(self) -> float:
         """The mean true worth of the rollout's responses; nan if there is none of any."""
         pairs = [(one.tokens[: one.prompt_length], one.tokens[one.prompt_length :]) for one in self.recorder.last()]
         found = [self._worth(self.plain.decode(asked), self.plain.policy.codec.text(said)) for asked, said in pairs]
         known = [worth for worth in found if math.isfinite(worth)]
-        return float(np.mean(known)) if known else math.nan
+        count, summed = distributed.total([len(known), sum(known)]).tolist()
+        return summed / count if count else math.nan
 
     def _worth(self, prompt: str, response: str) -> float:
         """What the gold function says; nan, counted, where it fails: it is anybody's code."""
@@ -194,19 +210,44 @@ class PPOTraining:
         return parts if mix is None else parts | {"pretraining": mix}
 
     def _save(self) -> None:
-        self.kept.folder.mkdir(exist_ok=True)
-        self.kept.save(self._write)
+        """Keeps a checkpoint: the first process writes the weights as a whole, and the state of each."""
+        weights = distributed.whole_state(*self._trained) if distributed.size() > 1 else None
+        states = distributed.all_of(self._state())
+        if distributed.is_first():
+            self.kept.folder.mkdir(exist_ok=True)
+            self.kept.save(lambda folder: self._write(folder, states, weights))
 
-    def _write(self, folder: Path) -> None:
-        checkpoint.save_agent(self.agent, folder / "agent.zip")
+    @property
+    def _trained(self) -> tuple[TokenScorer, torch.optim.Optimizer]:
+        assert isinstance(self.agent.policy, CausalLMPolicy)
+        return self.agent.policy.scorer, self.agent.policy.optimizer
+
+    def _state(self) -> dict[str, Any]:
         state = {name: part.get_state() for name, part in self._parts.items()}
         state |= {"agent": checkpoint.agent_state(self.agent), "generators": checkpoint.generator_states()}
         bad = [self._bad_golds, self.model.bad if self.model else 0]
-        write_state(folder, "state", state | {"rows": self.rows, "bad": bad, "seconds": self._seconds})
+        return state | {"rows": self.rows, "bad": bad, "seconds": self._seconds}
+
+    def _write(self, folder: Path, states: Sequence[Mapping[str, Any]], weights: Any) -> None:
+        if weights is None:
+            checkpoint.save_agent(self.agent, folder / "agent.zip")
+        else:
+            torch.save(weights, folder / SHARED)
+        for rank, state in enumerate(states):
+            write_state(folder, _state_of(rank), state)
 
     def _restore(self, folder: Path) -> None:
-        state = read_state(folder, "state")
-        checkpoint.load_parameters(self.agent, folder / "agent.zip")
+        begun = sum((folder / f"{_state_of(rank)}.json").exists() for rank in range(distributed.size() + 1))
+        if begun != distributed.size():
+            raise RunError(
+                f"{folder} is not of {distributed.size()} processes: go on with as many as it was begun with"
+            )
+        state = read_state(folder, _state_of(distributed.rank()))
+        if distributed.size() > 1:
+            weights = torch.load(folder / SHARED, weights_only=True, mmap=True)  # of which each takes its share
+            distributed.set_whole_state(*self._trained, weights)
+        else:
+            checkpoint.load_parameters(self.agent, folder / "agent.zip")
         self.adapter.reset()
         for name, part in self._parts.items():
             part.set_state(state[name])
@@ -214,8 +255,13 @@ class PPOTraining:
         self.rows, self._seconds, self._bad_golds = state["rows"], state["seconds"], state["bad"][0]
         if self.model is not None:
             self.model.bad = state["bad"][1]
-        self.run.keep_metrics(len(self.rows))
+        self._keep_metrics()
         checkpoint.set_generator_states(state["generators"])
+
+
+def _state_of(rank: int) -> str:
+    """Name of a process's state in a checkpoint."""
+    return f"state-{rank}" if rank else "state"
 
 
 @contextmanager

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from prefgym.agents.control import check_positive
+from prefgym.agents.distributed import joined
 from prefgym.agents.fine_tuning import quiet
 from prefgym.agents.reward_heads import is_classifier, make_reward_model, save_reward_model
 from prefgym.agents.reward_model import RewardModelConfig, RewardReport, fit_reward_model
 from prefgym.agents.text_policy import NAMED, STORY, TextPolicy, load_policy, load_tokenizer
 from prefgym.scripts.step_data import StepData
-from prefgym.scripts.text_steps import NONE_HELD_OUT, SAVE_SECONDS, Step, check_free, is_small, told
+from prefgym.scripts.text_steps import NONE_HELD_OUT, SAVE_SECONDS, Step, check_free, console, is_small, told
 from prefgym.text import Ranking
 
 
@@ -71,6 +71,7 @@ class RewardStepConfig:
         check_positive(self, "members", "reference", "response_tokens")
 
 
+@joined()
 def main(arguments: Sequence[str]) -> int:
     """Fits, saves, and says what came of it."""
     config = told(RewardStepConfig, "reward", arguments)
@@ -124,7 +125,7 @@ def _reference(config: RewardStepConfig, data: StepData, rankings: Sequence[Rank
 
 
 def _say(report: RewardReport, config: RewardStepConfig, seconds: float) -> None:
-    say, held = Console(highlight=False, soft_wrap=True), report.held_out
+    say, held = console(stderr=False), report.held_out
     say.print(
         f"[bold green]{held.accuracy:.1%} of {held.pairs:,} held-out pairs right[/], loss {-held.log_likelihood:.3f} "
         f"nats a pair (a coin has {math.log(2):.3f}), calibration error {held.calibration_error:.3f}"

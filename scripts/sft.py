@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from prefgym.agents.distributed import joined
 from prefgym.agents.sft import SFTConfig, SFTReport, sft
 from prefgym.agents.text_policy import STORY, TextPolicy
 from prefgym.scripts.step_data import StepData
@@ -20,6 +20,7 @@ from prefgym.scripts.text_steps import (
     Step,
     adapted,
     check_free,
+    console,
     is_small,
     open_model,
     told,
@@ -55,6 +56,7 @@ class SFTStepConfig:
     training: Annotated[SFTConfig, tyro.conf.arg(name="")] = field(default_factory=_usual)
 
 
+@joined()
 def main(arguments: Sequence[str]) -> int:
     """Trains, saves, and says what came of it."""
     config = told(SFTStepConfig, "sft", arguments)
@@ -84,7 +86,7 @@ def defaults(config: SFTStepConfig, policy: TextPolicy) -> SFTStepConfig:
 
 
 def _say(report: SFTReport, folder: Path, seconds: float) -> None:
-    say = Console(highlight=False, soft_wrap=True)
+    say = console(stderr=False)
     say.print(
         f"[bold green]{report.initial_loss:.3f} → {report.held_out_loss:.3f} nats a token[/] on {report.held_out:,} "
         f"held-out demonstrations"

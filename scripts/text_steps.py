@@ -18,6 +18,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from prefgym.agents import distributed
 from prefgym.agents.language_model import check_causal, with_lora
 from prefgym.agents.text_policy import TextPolicy, load_policy
 from prefgym.agents.trainer_callbacks import last_checkpoint
@@ -50,9 +51,9 @@ def told(kind: type[Config], verb: str, arguments: Sequence[str], default: Confi
     return tyro.cli(kind, prog=program, args=list(arguments), default=default)
 
 
-def console() -> Console:
-    """Where it is said how things go; what came of them goes to standard output."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def console(*, stderr: bool = True) -> Console:
+    """Where it is said how things go; what came of them goes to standard output. Of processes, the first speaks."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, quiet=not distributed.is_first())
 
 
 # The folder.
@@ -61,7 +62,8 @@ def console() -> Console:
 class Step:
     """The folder that a step leaves: checkpoints while it goes on, then a model that transformers loads.
 
-    Used as a context: one process at a time. Who is stopped, by Ctrl-C or a kill, goes on by the same command.
+    Used as a context: one process at a time, or the group that torchrun started, whose first process alone locks and
+    writes. Who is stopped, by Ctrl-C or a kill, goes on by the same command.
 
     Args:
         verb: of prefgym.
@@ -79,6 +81,10 @@ class Step:
         self._began = time.monotonic()
 
     def __enter__(self) -> Step:
+        distributed.of_first(self._open)
+        return self
+
+    def _open(self) -> None:
         check_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
@@ -87,11 +93,12 @@ class Step:
         except BaseException:
             self._unlock()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not distributed.is_first():
+            return
         self._unlock()
         if kind is None:
             return
@@ -108,8 +115,9 @@ class Step:
     def finish(self, figures: dict[str, Any]) -> float:
         """Notes what came of it, when all else is written; checkpoints are not needed any more. Returns the seconds."""
         seconds = time.monotonic() - self._began
-        write(self.folder / FIGURES, figures | {"seconds": round(seconds, 1)})
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if distributed.is_first():
+            write(self.folder / FIGURES, figures | {"seconds": round(seconds, 1)})
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
         return seconds
 
     @property
@@ -144,11 +152,13 @@ class Step:
 
 
 def check_free(folder: Path) -> None:
-    """Refuses a folder that has something else, or a step that is finished.
+    """Refuses a folder that has something else, or a step that is finished; of processes, the first one looks.
 
     Raises:
         RunError: it does.
     """
+    if not distributed.is_first():  # which would see what the first one makes
+        return
     if (folder / FIGURES).exists():
         raise RunError(f"{folder} has a finished {_verb(folder)}: choose another --out")
     used = folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()))

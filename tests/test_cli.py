@@ -19,9 +19,9 @@ TINY += ["--reward.updates", "5", "--reward.hidden", "16"]
 
 def prefgym(*arguments, **options):
     """`prefgym` in a process of its own."""
-    command = [sys.executable, "-c", "import sys; from prefgym.scripts import main; sys.exit(main())"]
+    command = [sys.executable, "-m", "prefgym", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    return subprocess.Popen([*command, *map(str, arguments)], text=True, env=environment, **options)
+    return subprocess.Popen(command, text=True, env=environment, **options)
 
 
 @pytest.fixture(scope="module")
