@@ -185,14 +185,14 @@ def save_reward_model(model: Any, folder: str | Path, tokenizer: PreTrainedToken
 
 
 def load_reward_model(source: str | Path) -> Any:
-    """A reward model from a folder of `save_reward_model`, or any published one with one label.
+    """A reward model from a folder of `save_reward_model`, or any published one with one label; in float32.
 
     Raises:
         ValueError: it has several labels.
         OSError: there is no such model, or the hub cannot be reached.
     """
     try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(str(source))
+        model: Any = AutoModelForSequenceClassification.from_pretrained(str(source), dtype=torch.float32)
     except OSError as error:
         hint = "without a network, give a folder made by `save_pretrained`"
         rule = f"`source` must be a local folder or a hub id that can be reached ({hint}), got {source}"

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefgym.agents.language_model import merged, with_lora
-from prefgym.agents.reward_heads import make_reward_model
+from prefgym.agents.reward_heads import load_reward_model, make_reward_model, save_reward_model
 from prefgym.agents.small_lm import small_lm, story_tokenizer
 from prefgym.agents.text_policy import TextPolicy, load_policy
 from prefgym.cache import cache_folder
@@ -43,6 +43,18 @@ def test_the_seed_says_what_is_drawn_and_nothing_else_changes(policy):
     assert said == policy.respond(prompts, seed=1, max_tokens=8, batch_size=4)
     assert said != policy.respond(prompts, seed=2, max_tokens=8, batch_size=4)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_published_weights_of_half_precision_can_be_moved_by_small_steps(policy, tmp_path):
+    # To the nearest bfloat16, 1 + 1e-5 is 1: AdamW would move none of the larger weights.
+    assert torch.ones((), dtype=torch.bfloat16) + 1e-5 == 1
+    small_lm(0).bfloat16().save_pretrained(tmp_path / "lm")
+    policy.tokenizer.save_pretrained(tmp_path / "lm")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "lm").dtype == torch.bfloat16
+    assert load_policy(tmp_path / "lm").model.dtype == torch.float32
+    model = make_reward_model(small_lm(0), policy.tokenizer)
+    save_reward_model(model.bfloat16(), tmp_path / "reward", policy.tokenizer)
+    assert load_reward_model(tmp_path / "reward").dtype == torch.float32
 
 
 def test_adapters_go_into_the_weights_of_what_is_saved(policy, tmp_path):
