@@ -140,7 +140,7 @@ def shard(module: nn.Module, over: DeviceMesh | None, *, bf16: bool = False, doo
     halved = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for layer in layers:
         fully_shard(layer, mesh=over, mp_policy=halved if bf16 else MixedPrecisionPolicy())
-    fully_shard(module, mesh=over)
+    fully_shard(module, mesh=over, reshard_after_forward=True)  # what is left over, too, is given up after use
     for door in doors:
         register_fsdp_forward_method(module, door)
 

@@ -5,8 +5,11 @@ left.
 """
 
 import csv
+import importlib.util
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +26,9 @@ from torch.distributed.tensor import DTensor
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -34,9 +40,14 @@ from prefgym.agents.small_lm import small_lm, story_tokenizer
 from prefgym.agents.text_ppo import TextPPOConfig, make_text_ppo
 from prefgym.envs.story import StoryCorpus
 from prefgym.envs.text import TextGenerationVectorEnv
+from prefgym.scripts import dpo, reward, sft
 from prefgym.scripts import main as command
+from prefgym.scripts.ppo import PPOStepConfig
 from prefgym.scripts.ppo_training import PPOTraining
+from prefgym.scripts.text_steps import told
 
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "scale.md").read_text()
 ROWS, PROMPT, STEPS, VOCABULARY = 8, 4, 6, 211
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TOKENS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
@@ -54,14 +65,18 @@ KINDS = {
 }
 
 
-def agent_of(kind):
-    """PPO on this process's rows."""
+def models_of(kind):
+    """A policy, and a critic if it has one of its own."""
     torch.manual_seed(0)
     config = LlamaConfig(**SIZE, **TOKENS, initializer_range=0.3, tie_word_embeddings=kind == "several")
-    model, judge = (
-        LlamaForCausalLM(config),
-        LlamaForSequenceClassification(LlamaConfig(**config.to_dict() | {"num_labels": 1})),
-    )
+    model = LlamaForCausalLM(config)
+    if kind != "critic":
+        return model, None
+    return model, LlamaForSequenceClassification(LlamaConfig(**config.to_dict() | {"num_labels": 1}))
+
+
+def agent_of(kind, model, judge):
+    """PPO on this process's rows."""
     env = TextGenerationVectorEnv(
         ROWS // distributed.size(),
         prompts=["a", "b"],
@@ -73,7 +88,7 @@ def agent_of(kind):
         vocabulary=VOCABULARY,
     )
     texts = [[number % VOCABULARY, 5, number % 7] for number in range(50)] if kind == "mix" else ()
-    return make_text_ppo(env, model, KINDS[kind], critic=judge if kind == "critic" else None, pretraining=texts)
+    return make_text_ppo(env, model, KINDS[kind], critic=judge, pretraining=texts)
 
 
 def roll_out(agent):
@@ -105,9 +120,19 @@ def mixed_batch(mix):
             return type(mix)._batch(mix)
 
 
+def held_here(agent):
+    """Bytes of weights, gradients and the optimizer's moments in this process."""
+    policy, steps = agent.policy, agent.policy.optimizer.state
+    weights = [*policy.scorer.parameters(), *(part for one in policy._reference if one for part in one.parameters())]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    moments = [kept[name] for kept in steps.values() for name in ("exp_avg", "exp_avg_sq")]
+    mine = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in (*weights, *gradients, *moments)]
+    return sum(tensor.nbytes for tensor in mine)
+
+
 def updated(kind):
-    """All weights after two rollouts, by name, and what the last rollout came to."""
-    agent, rows = agent_of(kind), ROWS // distributed.size()
+    """All weights after two rollouts, by name, what the last rollout came to, and the bytes that are held."""
+    agent, rows = agent_of(kind, *models_of(kind)), ROWS // distributed.size()
     agent.set_logger(Logger(None, []))
     if kind == "mix":
         mix = agent.policy.pretraining
@@ -119,7 +144,8 @@ def updated(kind):
         with patch("numpy.random.permutation", return_value=order):
             agent.train()
     weights, _ = distributed.whole_state(agent.policy.scorer, agent.policy.optimizer)
-    return weights, agent.rollout_buffer.statistics | {"next coefficient": agent.rollout_buffer.kl.coefficient}
+    statistics = agent.rollout_buffer.statistics | {"next coefficient": agent.rollout_buffer.kl.coefficient}
+    return weights, statistics, held_here(agent)
 
 
 def work(folder):
@@ -229,15 +255,16 @@ def two(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_make_the_update_of_one(two, kind):
-    found, said = torch.load(two / f"{kind}.pt")
-    weights, statistics = updated(kind)
+    found, said, size = torch.load(two / f"{kind}.pt")
+    weights, statistics, whole = updated(kind)
     assert found.keys() == weights.keys()
     assert said == pytest.approx(statistics, abs=1e-5)
     moved = 0.0
-    for name, start in agent_of(kind).policy.scorer.state_dict().items():
+    for name, start in agent_of(kind, *models_of(kind)).policy.scorer.state_dict().items():
         torch.testing.assert_close(found[name], weights[name], atol=1e-5, rtol=0, msg=name)
         moved = max(moved, float((weights[name] - start).abs().max()))
     assert moved > 1e-3
+    assert size == pytest.approx(whole / 2, rel=0.02)  # odd sizes are not shared out to the byte
 
 
 @pytest.mark.parametrize("name", ["sft", "reward", "dpo", "ppo", "sharded"])
@@ -263,6 +290,38 @@ def test_processes_stop_together_and_go_on_to_the_same_weights(two):
     tables = [list(csv.DictReader((two / name / "metrics.csv").read_text().splitlines())) for name in ("ppo", "parts")]
     assert [row["steps"] for row in tables[0]] == ["64", "128", "192"]  # of both processes
     assert [row | {"seconds": 0} for row in tables[0]] == [row | {"seconds": 0} for row in tables[1]]
+
+
+VERBS = {"sft": sft.SFTStepConfig, "reward": reward.RewardStepConfig, "ppo": PPOStepConfig, "dpo": dpo.DPOStepConfig}
+LAUNCHED = re.findall(r"^    (?:torchrun|accelerate launch) .* -m prefgym (.*)$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", LAUNCHED)
+def test_documented_launches_are_understood(line):
+    verb, *options = shlex.split(line)
+    told(VERBS[verb], verb, options)
+
+
+def test_every_launch_of_the_page_is_among_them():
+    assert len(LAUNCHED) == len(re.findall(r"^    \w", PAGE, re.MULTILINE)) == 6
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_memory_of_the_table_is_what_is_held(lora):
+    spec = importlib.util.spec_from_file_location("memory", ROOT / "benchmarks" / "memory.py")
+    memory = importlib.util.module_from_spec(spec)
+    with patch.dict(sys.modules, {"memory": memory}), patch.object(sys, "path", [str(ROOT / "benchmarks"), *sys.path]):
+        spec.loader.exec_module(memory)
+    config = GPT2Config(n_layer=3, n_embd=32, n_head=2, **TOKENS, num_labels=1)
+    model, judge = GPT2LMHeadModel(config), GPT2ForSequenceClassification(config)
+    counted = memory.counted(model)
+    agent = agent_of("adapters" if lora else "critic", model, None if lora else judge)
+    agent.set_logger(Logger(None, []))
+    roll_out(agent)
+    agent.train()
+    found = memory.held(counted, 1, memory.MemoryConfig(lora_rank=2), lora=lora)
+    assert held_here(agent) / 2**30 == pytest.approx(found["shares"], rel=0.005)
+    assert memory.table(memory.MemoryConfig(gpus=(8,))).splitlines()[4] in PAGE  # 6B
 
 
 def test_what_is_of_all_processes_must_be_divided_by_them():
