@@ -161,11 +161,11 @@ class TextConfig:
 
 REAL = replace(
     TextConfig(model="smollm2"),
-    comparisons=400,
-    sessions=3,
-    up_front=0.6,
+    comparisons=300,
+    sessions=1,
+    up_front=1.0,
     explore=12,
-    rollouts=30,
+    rollouts=24,
     rows=32,
     reward_depth=1 / 3,
     close=True,

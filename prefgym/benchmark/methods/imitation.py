@@ -12,7 +12,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,8 @@ def _peer() -> Iterator[Any]:
             yield partial(_call, process)
         finally:
             process.kill()
+            with suppress(BrokenPipeError):  # of what a dead one has not read
+                process.stdin.close()  # type: ignore[union-attr]
 
 
 def _call(process: subprocess.Popen, name: str, *arguments: Any) -> Any:
