@@ -128,8 +128,14 @@ def test_how_to_add_a_query_strategy():
         strategy.choose(candidates, 5, np.random.default_rng(0))
 
 
+def test_how_to_add_a_method_is_a_method_that_was_added():
+    """tests/test_benchmark.py runs it, under the contract of all methods."""
+    (code,) = blocks((ROOT / "docs" / "benchmark.md").read_text(), "python")
+    assert code == (ROOT / "prefgym" / "benchmark" / "methods" / "linear.py").read_text()
+
+
 def test_every_block_of_code_is_run_by_a_test_above():
-    assert sum(len(blocks(page.read_text(), "python")) for page in PAGES) == 5
+    assert sum(len(blocks(page.read_text(), "python")) for page in PAGES) == 6
 
 
 # Commands.
