@@ -34,6 +34,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -71,8 +72,8 @@ class TextPPOBenchmark:
     curve: tuple[int, ...] = (16, 32, 64, 128, 256)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {f"w{number}": number for number in range(3, VOCABULARY)}
+def tokenizer(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    words = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {f"w{number}": number for number in range(3, vocabulary)}
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
@@ -102,7 +103,7 @@ def prompts(count: int = 256) -> list[str]:
 class Judge:
     """A reward model that scores responses when they end, all that end in a step at once."""
 
-    def __init__(self, model: LlamaForSequenceClassification) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.eval()
 
     @torch.no_grad()
@@ -110,7 +111,8 @@ class Judge:
         ended = np.flatnonzero((observations["waiting"] > 0) & (observations["length"] > 0))
         rewards = np.zeros(len(observations["length"]))
         if len(ended):
-            rewards[ended] = self.model(input_ids=torch.from_numpy(observations["tokens"][ended])).logits[:, 0].numpy()
+            tokens = torch.from_numpy(observations["tokens"][ended]).to(self.model.device)
+            rewards[ended] = self.model(input_ids=tokens, attention_mask=tokens != 0).logits[:, 0].cpu().numpy()
         return rewards
 
 

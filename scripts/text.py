@@ -162,7 +162,7 @@ class TextConfig:
 REAL = replace(
     TextConfig(model="smollm2"),
     comparisons=300,
-    sessions=1,
+    sessions=6,  # of which those after the first only report, and watch for over-optimisation
     up_front=1.0,
     explore=12,
     rollouts=24,

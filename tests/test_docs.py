@@ -236,6 +236,13 @@ def test_the_benchmarks_run(line, tmp_path):
         assert call(told, tmp_path) == printed  # nothing is done twice
 
 
+def test_the_benchmark_for_a_gpu_runs_without_one(tmp_path):
+    tiny = "--sizes tiny --rows 8 --prompt 6 --response 8 --batch-size 4 --micro-batch-size 2 --episodes 16 --turns 1"
+    printed = call([sys.executable, str(ROOT / "benchmarks/text_gpu.py"), *shlex.split(tiny)], tmp_path)
+    assert [line.split("|")[2].strip() for line in printed.splitlines() if line.startswith("| tiny")] == [
+        "writing", "learning, policy and critic", "SFT", "reward model", "PPO"]  # fmt: skip
+
+
 def test_the_profile_is_made_by_the_command_that_it_names(tmp_path):
     (line,) = [line for line in of("python") if "cProfile" in line]
     told = line.replace(".venv/bin/prefgym", str(Path(sys.executable).with_name("prefgym")))
