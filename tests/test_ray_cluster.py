@@ -35,8 +35,10 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # its sockets' paths must be short
+    (folder / "ray").mkdir()  # where the address is noted: Ray takes for granted that its usual folder is there
     started = Cluster()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PREFGYM_CACHE", str(folder / "cache"))
         started.add_node(num_cpus=1, include_dashboard=False, temp_dir=str(folder))

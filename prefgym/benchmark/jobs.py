@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -189,7 +190,7 @@ def locally(work: Callable[[Item], Any], items: Sequence[Item], jobs: int) -> It
     """
     suspects: list[Item] = []
     pending = list(items)
-    with warnings.catch_warnings():
+    with _undrawn(), warnings.catch_warnings():
         for said in EXPECTED:
             warnings.filterwarnings("ignore", said)
         while pending:
@@ -207,6 +208,21 @@ def locally(work: Callable[[Item], Any], items: Sequence[Item], jobs: int) -> It
                 yield from _parallel(work, [item], max(jobs, 2), [])  # one job would be this process
             except TerminatedWorkerError:
                 yield item, Outcome(None, KILLED)
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Processes that begin within have a MuJoCo that cannot draw, unless the user said how it should.
+
+    It would import GLFW, which asks for its version in a process of its own, whose traceback Ctrl-C would show.
+    """
+    told = "MUJOCO_GL" in os.environ
+    os.environ.setdefault("MUJOCO_GL", "disabled")
+    try:
+        yield
+    finally:
+        if not told:
+            os.environ.pop("MUJOCO_GL", None)
 
 
 def _parallel(
