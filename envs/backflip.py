@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -111,50 +112,63 @@ class BackflipVectorEnv(PlanarVectorEnv):
             field[mask] = 0
 
     def _judge(self, motion: Motion) -> dict[str, np.ndarray]:
-        before, reward = self._clean.copy(), HEIGHT_PAY * motion.qpos[:, -1, 1]
-        angles, others = -motion.qpos[:, :, 2].T, motion.others.T  # [S, N], like all that is worked out at once
-        turns = np.rint(angles / TURN)
-        stands = motion.feet.T & ~others & (np.abs(angles - TURN * turns) < TILT)
-        in_air = ~(motion.feet.T | others)
-        for substep in zip(angles, turns, stands, in_air, others, strict=True):
-            reward += self._follow(*substep)
-        self._due += LANDED_SHARE * (self._clean - before)
+        reward = HEIGHT_PAY * motion.qpos[:, -1, 1]
+        angles = np.negative(motion.qpos[:, :, 2].T, order="C")  # [S, N], like all that follows the substeps
+        turns, feet, others = np.rint(angles / TURN), motion.feet.T, motion.others.T
+        stands = feet & ~others & (np.abs(angles - TURN * turns) < TILT)
+        landed = self._land(turns, stands)
+        onward = landed[1:] > landed[:-1]  # a turn further than they ever stood
+        spoiled = self._spoil(others | (angles > TURN * (landed[:-1] + 1) + TILT), stands)
+        landings = (onward & ~spoiled).sum(axis=0)
+        pay = self._pay(angles, stands) * ~(feet | others | spoiled)
+        for substep in zip(pay, stands, stands & ~onward, stands.any(axis=1), strict=True):
+            reward += self._settle(*substep)
+        self._clean += landings
+        self._due += LANDED_SHARE * landings
         reward += DUE_SHARE * self._due - SPOILED_COST * self._spoiled
         self._due *= 1 - DUE_SHARE
         return {"revolutions": self._angle / TURN, "clean_backflips": self._clean, "true_reward": reward}
 
-    def _follow(
-        self, angles: np.ndarray, turns: np.ndarray, stands: np.ndarray, in_air: np.ndarray, others: np.ndarray
-    ) -> np.ndarray:
-        """Follow the attempts to the next substep: spoil them, end them where a body stands, count the clean ones.
+    def _land(self, turns: np.ndarray, stands: np.ndarray) -> np.ndarray:
+        """Whole turns at which each body has stood, before the step and after its substeps [S + 1, N]; they only grow,
+        so that going back forward gives no second try."""
+        reached = np.concatenate([self._landed[None], np.where(stands, turns, -np.inf)])
+        for before, now in pairwise(reached):
+            np.maximum(before, now, out=now)
+        self._landed[:] = reached[-1]
+        return reached
+
+    def _spoil(self, spoiling: np.ndarray, stands: np.ndarray) -> np.ndarray:
+        """Whether the attempt at each substep is spoiled by then [S, N]; where a body stands, another one begins."""
+        spoiled = np.empty_like(stands)
+        for now, spoils, stood in zip(spoiled, spoiling, stands, strict=True):
+            np.logical_or(self._spoiled, spoils, out=now)
+            np.greater(now, stood, out=self._spoiled)  # spoiled and not stood
+        return spoiled
+
+    def _pay(self, angles: np.ndarray, stands: np.ndarray) -> np.ndarray:
+        """Revolutions that turning in each substep is worth [S, N], whether it counts or not."""
+        farthest, before = np.empty_like(angles), np.empty_like(angles)  # at the beginning of the substep
+        before[0], before[1:], self._angle[:] = self._angle, angles[:-1], angles[-1]
+        for start, angle, stood in zip(farthest, angles, stands, strict=True):
+            start[:] = self._farthest
+            np.maximum(start, angle, out=self._farthest)
+            np.copyto(self._farthest, angle, where=stood)
+        most = MAX_SPEED * self.model.opt.timestep
+        turned = np.maximum(angles - farthest, 0) + np.minimum(angles - before, 0)
+        return (1 - LANDED_SHARE) * (np.minimum(np.maximum(turned, -most), most) / TURN)
+
+    def _settle(self, pay: np.ndarray, stands: np.ndarray, failed: np.ndarray, any_stands: np.bool_) -> np.ndarray:
+        """Pay a substep [N]; take back what was paid for attempts that failed, ending where they began.
 
         Returns:
-            Revolutions paid for turning from the last substep's angles to these [N].
+            What was paid.
         """
-        onward = stands & (turns > self._landed)  # a turn further than they ever stood
-        self._spoiled |= others | (angles > TURN * (self._landed + 1) + TILT)
-        self._clean += onward & ~self._spoiled
-        self._landed[onward] = turns[onward]  # going back forward gives no second try
-        self._spoiled &= ~stands
-        pay = self._pay(angles, in_air & ~self._spoiled)
-        self._end(stands, onward)
-        self._angle[:] = angles
-        np.copyto(self._farthest, angles, where=stands | (angles > self._farthest))
-        return pay
-
-    def _pay(self, angles: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Revolutions paid for turning to these angles, to those whose turning counts [N]."""
-        most = MAX_SPEED * self.model.opt.timestep
-        turned = np.maximum(angles - self._farthest, 0) + np.minimum(angles - self._angle, 0)
-        pay = (1 - LANDED_SHARE) * (np.clip(turned, -most, most) / TURN) * counts
         self._paid += pay
+        if any_stands:
+            self._due -= TAKEN_BACK * np.maximum(self._paid, 0) * failed
+            np.copyto(self._paid, 0, where=stands)
         return pay
-
-    def _end(self, stands: np.ndarray, onward: np.ndarray) -> None:
-        """Take back what was paid for attempts that end where they began, and forget it for all that end."""
-        failed = stands & ~onward
-        self._due[failed] -= TAKEN_BACK * np.maximum(self._paid[failed], 0)
-        self._paid[stands] = 0
 
 
 class BackflipEnv(PlanarEnv):

@@ -9,7 +9,10 @@ import numpy as np
 
 PLANE = [0, 2]  # the sagittal plane: x forward, z up
 ROOT_JOINTS = ("rootx", "rootz", "rooty")
-Term = tuple[int, int, slice, np.ndarray]
+Turn = tuple[np.ufunc, int]
+"""Sine or cosine, of which link's angle."""
+Leg = tuple[Turn, float]
+"""A part of the way from the root to a capsule's end: a turn, times how many metres."""
 
 
 class PlanarKinematics:
@@ -39,7 +42,7 @@ class PlanarKinematics:
         self._start = model.qpos0.copy()
         self._chains = [_chain(model, body) for body in range(model.nbody)]
         self._signs = np.array([model.jnt_axis[joint, 1] for joint in range(2, model.njnt)])
-        self._terms = _terms(self._link_offsets(model, data, geoms))
+        self._paths = [Paths(legs) for legs in _legs(self._link_offsets(model, data, geoms))]
         self._parents = _parents(self._chains)
 
     def _link_offsets(self, model: mujoco.MjModel, data: mujoco.MjData, geoms: np.ndarray) -> np.ndarray:
@@ -59,15 +62,17 @@ class PlanarKinematics:
     def capsules(self, qpos: np.ndarray) -> np.ndarray:
         """Ends of every capsule [..., C, 2, 2] as (x, z) in metres, from qpos [..., nq]."""
         moved = self._moved(qpos)
-        turns = self._turns(moved)
-        ends = np.stack([self._ends(axis, moved, turns) for axis in (0, 1)], axis=-1)
+        angles = self._angles(moved)
+        ends = np.stack([np.stack(self._ends(axis, moved, angles)) for axis in (0, 1)], axis=-1)
         return ends.swapaxes(0, 1).reshape(*qpos.shape[:-1], len(self.radii), 2, 2)
 
     def clearances(self, qpos: np.ndarray) -> np.ndarray:
         """Height of each capsule's lowest point above the floor z = 0 [..., C] in metres, from qpos [..., nq]."""
         moved = self._moved(qpos)
-        heights = self._ends(1, moved, self._turns(moved))
-        lowest = np.minimum(heights[::2], heights[1::2])
+        heights = self._ends(1, moved, self._angles(moved))
+        lowest = np.empty((len(self.radii), moved.shape[1]))
+        for one, other, out in zip(heights[::2], heights[1::2], lowest, strict=True):
+            np.minimum(one, other, out=out)
         lowest -= self.radii[:, None]
         return np.moveaxis(lowest.reshape(-1, *qpos.shape[:-1]), 0, -1)
 
@@ -77,31 +82,56 @@ class PlanarKinematics:
         """How far each joint is from where the model starts [nq, B]."""
         return np.subtract(qpos.reshape(-1, len(self._start)).T, self._start[:, None], order="C")
 
-    def _turns(self, moved: np.ndarray) -> np.ndarray:
-        """Sines and cosines [2, L, B] of the links' absolute angles, positive tips forward (about +y)."""
+    def _angles(self, moved: np.ndarray) -> np.ndarray:
+        """The links' absolute angles [L, B], radians, positive tips forward (about +y)."""
         angles = moved[2:] * self._signs[:, None]
         for link, parent in self._parents.items():
             angles[link] += angles[parent]
-        return np.stack([np.sin(angles), np.cos(angles)])
+        return angles
 
-    def _ends(self, axis: int, moved: np.ndarray, turns: np.ndarray) -> np.ndarray:
-        """Where the capsules' ends are along x (axis 0) or z (axis 1) [2C, B]."""
-        places = np.repeat(self._root[axis] + moved[axis : axis + 1], 2 * len(self.radii), axis=0)
-        for part, link, ends, lengths in self._terms[axis]:  # not a matrix product: its rounding depends on B
-            places[ends] += lengths * turns[part, link]
-        return places
+    def _ends(self, axis: int, moved: np.ndarray, angles: np.ndarray) -> list[np.ndarray]:
+        """Where the capsules' ends are along x (axis 0) or z (axis 1), 2C arrays [B]."""
+        return self._paths[axis].walk(self._root[axis] + moved[axis], angles)
 
 
-def _terms(offsets: np.ndarray) -> tuple[list[Term], list[Term]]:
-    """The sums over sines (0) and cosines (1) of the links that turn offsets [L, 2C, 2] about +y, for x and for z."""
-    terms: tuple[list[Term], list[Term]] = ([], [])
-    for link, (across, up) in enumerate(offsets.transpose(0, 2, 1)):
-        for axis, part, lengths in ((0, 1, across), (0, 0, up), (1, 1, up), (1, 0, -across)):
-            moved = np.flatnonzero(lengths)
-            if len(moved):
-                ends = slice(int(moved[0]), int(moved[-1]) + 1)
-                terms[axis].append((part, link, ends, lengths[ends, None]))
-    return terms
+class Paths:
+    """Sums along ways that begin alike: what several capsules' ends share is worked out once, what none needs never.
+
+    Args:
+        legs: the way from the root to each end.
+    """
+
+    def __init__(self, legs: list[list[Leg]]) -> None:
+        places: dict[tuple[Leg, ...], int] = {(): 0}
+        self._steps: list[tuple[int, Leg]] = []  # from which place, by which leg: to the next place
+        for way in legs:
+            for length in range(1, len(way) + 1):
+                if (reached := tuple(way[:length])) not in places:
+                    places[reached] = len(places)
+                    self._steps.append((places[reached[:-1]], reached[-1]))
+        self._ends = [places[tuple(way)] for way in legs]
+        self._turns = dict.fromkeys(turn for way in legs for turn, _ in way)
+
+    def walk(self, root: np.ndarray, angles: np.ndarray) -> list[np.ndarray]:
+        """The ends [B] from the root's places [B] and the links' angles [L, B]."""
+        turns = {(wave, link): wave(angles[link]) for wave, link in self._turns}  # most of the time goes here
+        places = [root]
+        for start, (turn, length) in self._steps:  # not a matrix product: its rounding depends on B
+            place = length * turns[turn]
+            place += places[start]
+            places.append(place)
+        return [places[end] for end in self._ends]
+
+
+def _legs(offsets: np.ndarray) -> list[list[list[Leg]]]:
+    """The legs to each end, for x and for z, of links that turn offsets [L, 2C, 2] about +y."""
+    ways: list[list[list[Leg]]] = [[[] for _ in range(offsets.shape[1])] for _ in range(2)]
+    for link, ends in enumerate(offsets):
+        for end, (across, up) in enumerate(ends.tolist()):
+            for axis, wave, length in ((0, np.cos, across), (0, np.sin, up), (1, np.cos, up), (1, np.sin, -across)):
+                if length != 0:
+                    ways[axis][end].append(((wave, link), length))
+    return ways
 
 
 def _parents(chains: list[list[int]]) -> dict[int, int]:

@@ -32,6 +32,7 @@ class Physics:
     def __init__(self, model: mujoco.MjModel, count: int, num_threads: int) -> None:
         self._batch = Batch(model, count, num_threads)
         self.qpos, self.qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        self._state, self._warnings = self._batch.state, self._batch.warning[:, BAD, 1]  # live, too
         self.diverged = np.zeros(count, dtype=np.int64)
 
     def reset(self, ids: np.ndarray) -> None:
@@ -46,9 +47,11 @@ class Physics:
             where they were (at the resting pose if that was bad too). The others do not notice.
         """
         self._ctrl[:] = controls
-        before, warned = self._batch.state.copy(), self._warnings()
+        before, warned = self._state.copy(), self._warnings.copy()
         qpos, failed = self._rollout(substeps, before)
-        failed |= (self._warnings() > warned) | ~_sound(self._batch.state)
+        risen = self._warnings != warned  # how often MuJoCo found a state bad
+        if risen.any() or not _all_sound(self._state):
+            failed |= risen.any(axis=1) | ~_sound(self._state)
         if failed.any():
             self._put_back(failed, before)
             qpos[failed] = self.qpos[failed, None]
@@ -61,22 +64,18 @@ class Physics:
         except SimulationError as error:  # what was recorded is lost with it: once more, without those that raised
             failed[error.ids] = True
         qpos = np.repeat(self.qpos[:, None], substeps, axis=1)
-        self._batch.state[~failed] = before[~failed]
+        self._state[~failed] = before[~failed]
         if not failed.all():
             qpos[~failed] = self._batch.rollout(substeps, ids=np.flatnonzero(~failed))["qpos"]
         return qpos, failed
 
     def _put_back(self, failed: np.ndarray, before: np.ndarray) -> None:
-        self._batch.state[failed] = before[failed]
+        self._state[failed] = before[failed]
         hopeless = np.flatnonzero(failed & ~_sound(before))
         if len(hopeless):
             self.reset(hopeless)
         self.diverged += failed
         logger.warning("The simulation diverged in environments %s: their episodes end here", np.flatnonzero(failed))
-
-    def _warnings(self) -> np.ndarray:
-        """How often MuJoCo has found the state of each simulation bad [N]."""
-        return self._batch.warning[:, BAD, 1].sum(axis=1)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Copies of all arrays that the next steps depend on."""
@@ -92,3 +91,8 @@ class Physics:
 def _sound(state: np.ndarray) -> np.ndarray:
     """Which rows hold only numbers that MuJoCo accepts [N]; NaN is not."""
     return (np.abs(state) < LIMIT).all(axis=1)
+
+
+def _all_sound(state: np.ndarray) -> bool:
+    """Whether all rows do: two reductions, for the step in which nothing is wrong."""
+    return bool(state.max() < LIMIT and state.min() > -LIMIT)
