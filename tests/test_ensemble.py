@@ -150,7 +150,7 @@ def test_no_comparisons_and_nan_are_refused():
     [
         ({"members": 0}, "`members` must be more than 0"),
         ({"noise": 1.5}, r"`noise` must be in \[0, 1\]"),
-        ({"optimism": -1.0}, "`optimism` must be at least 0"),
+        ({"optimism": float("nan")}, "`optimism` must be finite"),
         ({"weight_decay": float("nan")}, "`weight_decay`"),
     ],
 )

@@ -84,6 +84,15 @@ def make_pool(task: Task, spec: PoolSpec, on_progress: Callable[[float], None] =
     return Pool(_joined([first for first, _ in parts]), _joined([second for _, second in parts]), facts)
 
 
+def trained_for(task: Task, spec: PoolSpec, steps: int) -> dict[str, torch.Tensor]:
+    """Parameters of the policy that a pool's training had come to after so many env steps: it is done again."""
+    torch.set_num_threads(1)
+    adapter = VectorAdapter(make_vector(task.env_id, spec.envs), seed=spec.seed)
+    trail = _train(make_ppo(adapter, PPOConfig(), spec.seed), steps, replace(spec, snapshots=3), lambda share: None)
+    adapter.close()
+    return trail[-1].parameters
+
+
 def stages(lowest: float, returns: Sequence[float]) -> list[int]:
     """Numbers of the snapshots that stand for early, half and expert: the first that came so far, and the last.
 

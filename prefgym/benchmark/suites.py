@@ -13,7 +13,7 @@ from prefgym.benchmark.tasks import tasks
 from prefgym.benchmark.teachers import teachers
 from prefgym.registry import UnknownNameError
 
-KINDS = {"offline": ("control", "text"), "online": ("control",), "overoptimisation": ("text",)}
+KINDS = {"offline": ("control", "text"), "online": ("control",), "overoptimisation": ("control", "text")}
 """Of the tasks that each track is for."""
 
 TEXT = ("story", "glad-story", "easy-story")
@@ -107,6 +107,20 @@ SUITES = {
                 ),
             ),
             Settings(budgets=(25, 100, 400), online=OnlineSettings(labels=(25, 100, 400))),
+        ),
+        Suite(
+            "overoptimisation",
+            "how far a reward of three tasks of control can be trusted; an hour and a half on two cores",
+            (
+                Part(
+                    "overoptimisation",
+                    ("backflip", "hop", "cheetah-run"),
+                    ("uniform-ensemble", "uniform-single", "pessimistic-ensemble"),
+                    ("oracle",),
+                    5,
+                ),
+            ),
+            Settings(online=OnlineSettings(labels=(25, 100, 400))),
         ),
         Suite(
             "full",

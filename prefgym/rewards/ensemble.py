@@ -45,7 +45,8 @@ class EnsembleConfig:
         stride: every how many steps of a segment a gradient step sees one.
         learning_rate: of AdamW; it falls to 0 within a fit.
         optimism: how many times the ensemble's standard deviation is added to the reward that the policy gets, so that
-            it goes where the reward is uncertain (Liang et al. 2022).
+            it goes where the reward is uncertain (Liang et al. 2022); less than 0 is pessimism, against
+            over-optimisation (Coste et al. 2023).
     """
 
     members: int = 3
@@ -69,9 +70,10 @@ class EnsembleConfig:
         for name in ("noise", "crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
-        for name in ("weight_decay", "optimism"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay}")
+        if not np.isfinite(self.optimism):
+            raise ValueError(f"`optimism` must be finite, got {self.optimism}")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class Ensemble:
         agent: what learns on the online track.
         tracks: it can be run on.
         kinds: of tasks it is for.
-        pessimism: how many times the heads' deviation is taken from the reward that PPO gets, on a text task.
+        pessimism: how many times the members' deviation is taken from the reward that PPO gets, on the track
+            overoptimisation.
     """
 
     strategy: str = "uniform"
@@ -69,7 +70,8 @@ class Ensemble:
     def model(self, view: View, seed: int) -> RewardEnsemble:
         """An untrained reward for what the view holds."""
         if not view.policy:
-            return RewardEnsemble(view.observations.shape[2], view.actions.shape[2], self.reward, seed)
+            reward = replace(self.reward, optimism=-self.pessimism)
+            return RewardEnsemble(view.observations.shape[2], view.actions.shape[2], reward, seed)
         from prefgym.benchmark.text_models import text_reward
 
         return cast(RewardEnsemble, text_reward(view, self.reward.members, seed, -self.pessimism))  # takes its place

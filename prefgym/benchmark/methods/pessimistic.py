@@ -6,5 +6,5 @@ from prefgym.benchmark.methods.ensemble import Ensemble
 
 
 def pessimistic() -> Ensemble:
-    """Uniform queries; differs from uniform-ensemble in what PPO is given: the heads' mean less their deviation."""
-    return Ensemble("uniform", tracks=("overoptimisation",), kinds=("text",), pessimism=1.0)
+    """Uniform queries; differs from uniform-ensemble in what PPO is given: the members' mean less their deviation."""
+    return Ensemble("uniform", tracks=("overoptimisation",), pessimism=1.0)
