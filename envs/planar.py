@@ -235,6 +235,14 @@ class PlanarVectorEnv(VectorEnv):
             self._view.close()
             self._view = None
 
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """A name for each number of an observation, in the order of the table."""
+        joints = [self.model.joint(number).name for number in range(3, self.model.njnt)]
+        names = ["torso_sine", "torso_cosine", "torso_height", *joints, "torso_vx", "torso_vz", "torso_turning"]
+        names += [f"{joint}_speed" for joint in joints] + [f"{name}_clearance" for name in self.kinematics.names]
+        return (*names, *self.observed)
+
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of each environment."""

@@ -30,6 +30,8 @@ def from_json(kind: type[T], values: dict[str, Any]) -> T:
 def _value(hint: Any, value: Any) -> Any:
     if is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
+    if isinstance(value, list):  # JSON has no tuples
+        return tuple(value)
     return Path(value) if value is not None and "Path" in str(hint) else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import tyro
@@ -12,6 +12,7 @@ import tyro
 from prefgym.envs.bodies import Body, SolidBody
 from prefgym.envs.frames import OpenGLError
 from prefgym.plan import LoopConfig
+from prefgym.rewards.ensemble import EnsembleConfig
 from prefgym.scripts.backflip import BackflipConfig, run
 from prefgym.scripts.pace import PARENT
 from prefgym.teachers import HUMAN
@@ -30,6 +31,7 @@ class TeachConfig(BackflipConfig):
     env_id: Annotated[str, tyro.conf.arg(name="env", metavar="ID")] = "prefgym/Backflip-v0"
     teacher: str = HUMAN
     feedback: Literal["window", "web", "terminal"] | None = "window"
+    reward: EnsembleConfig = field(default_factory=EnsembleConfig)  # of all that is observed: it may be about anything
 
 
 def main(arguments: Sequence[str]) -> int:

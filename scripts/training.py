@@ -45,6 +45,11 @@ STAGES = 8  # episodes kept of the policy in the course of training
 STAGE_SEED, LIVE_SEED = 999, 998
 SEED_STRIDE = 10_000  # between the environments' seeds of two runs, so that no two runs share an episode
 
+BACKFLIP = EnsembleConfig(
+    inputs=("torso_height", "torso_turning", "foot_clearance", "spoiled", "due"), weight_decay=3.0
+)
+"""Of a backflip's reward: what anyone would look at, told to the model instead of learned from comparisons."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -86,7 +91,7 @@ class TrainConfig:
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     sac: SACConfig = field(default_factory=SACConfig)
-    reward: EnsembleConfig = field(default_factory=EnsembleConfig)
+    reward: EnsembleConfig = BACKFLIP
 
     def __post_init__(self) -> None:
         for name, least in {"seed": 0, "envs": 1, "num_threads": 1}.items():
@@ -298,13 +303,14 @@ def make_agent(config: TrainConfig, adapter: VectorAdapter, source: PreferenceRe
 def make_model(config: TrainConfig, env: gym.vector.VectorEnv) -> RewardEnsemble:
     """The reward model of a run, before any fit."""
     observations, actions = env.single_observation_space.shape or (0,), env.single_action_space.shape or (0,)
-    return RewardEnsemble(observations[0], actions[0], config.reward, config.seed)
+    names = getattr(env.unwrapped, "observation_names", ())
+    return RewardEnsemble(observations[0], actions[0], config.reward, config.seed, names)
 
 
 def like(config: TrainConfig, other: Run) -> TrainConfig:
     """The options with a reward model of the other run's shape."""
     given = config_of(other).reward
-    same = {name: getattr(given, name) for name in ("members", "hidden", "use_actions")}
+    same = {name: getattr(given, name) for name in ("members", "hidden", "inputs", "use_actions")}
     return replace(config, reward=replace(config.reward, **same))
 
 

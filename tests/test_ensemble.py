@@ -1,9 +1,12 @@
 """The reward model: what it learns, what it is validated on, how it is normalised and kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from prefgym.registry import UnknownNameError
 from prefgym.rewards.ensemble import EnsembleConfig, RewardEnsemble
 
 WIDTH, LENGTH = 4, 20
@@ -81,6 +84,25 @@ def test_rewards_have_mean_0_and_deviation_1_on_the_reference():
     rewards = model.predict(reference, np.zeros((400, 1)))
     np.testing.assert_allclose(rewards.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(rewards.std(axis=1), 1, rtol=1e-2)
+
+
+def test_the_reward_depends_on_its_inputs_alone(tmp_path):
+    names = [f"number_{column}" for column in range(WIDTH)]
+    config = EnsembleConfig(hidden=16, inputs=(names[2], names[0]))
+    model = RewardEnsemble(WIDTH, 1, config, names=names)
+    seen, done = np.random.default_rng(0).normal(size=(5, WIDTH)), np.zeros((5, 1))
+    other, same = seen.copy(), seen.copy()
+    other[:, 2] += 1
+    same[:, 1] += 1
+    np.testing.assert_array_equal(model(same, done), model(seen, done))
+    assert (model(other, done) != model(seen, done)).all()
+    model.save(tmp_path / "reward")
+    model.load(tmp_path / "reward")
+    exchanged = RewardEnsemble(WIDTH, 1, replace(config, inputs=config.inputs[::-1]), names=names)
+    with pytest.raises(ValueError, match="of other inputs"):
+        exchanged.load(tmp_path / "reward")
+    with pytest.raises(UnknownNameError, match="Unknown input 'number_q'"):
+        RewardEnsemble(WIDTH, 1, EnsembleConfig(inputs=("number_q",)), names=names)
 
 
 def test_optimism_adds_the_members_deviation():

@@ -17,6 +17,7 @@ from prefgym.envs.backflip import spin_reward
 from prefgym.envs.clips import clip_frames
 from prefgym.envs.planar import Motion
 from prefgym.registry import UnknownNameError
+from prefgym.scripts.training import BACKFLIP
 
 IDS = sorted(name for name in gym.registry if name.startswith("prefgym/") and "Text" not in name)  # bodies
 HORIZON = 7  # steps of an episode in most tests, so that several end
@@ -382,6 +383,12 @@ def test_the_hand_written_reward_of_2017_is_the_published_formula():
     assert spin_reward(motion) == pytest.approx(2 * (1 + 0.45 + 0.1 - 0.15))
 
 
+@pytest.mark.parametrize("env_id", IDS)
+def test_every_number_of_an_observation_has_a_name(env_id):
+    env = gym.make_vec(env_id, num_envs=1).unwrapped
+    assert len(set(env.observation_names)) == env.single_observation_space.shape[0]
+
+
 def test_the_jumper_observes_what_the_table_says():
     env = vector("prefgym/Backflip-v0", 1)
     env.reset(seed=0)
@@ -392,6 +399,8 @@ def test_the_jumper_observes_what_the_table_says():
     clearances = env.kinematics.clearances(env._physics.qpos[0])
     expected = [np.sin(13), np.cos(13), 2, -0.5, -1, 0.25, 1, 2, 3, 4, -25, 25, *clearances, 1, -0.25]
     np.testing.assert_allclose(observed, expected, rtol=1e-6)
+    named = dict(zip(env.observation_names, expected, strict=True))
+    assert [named[name] for name in BACKFLIP.inputs] == [2, 3, clearances[3], 1, -0.25]
 
 
 # CheetahStand

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from prefgym.preferences import accuracy, preference_loss
+from prefgym.registry import UnknownNameError
 from prefgym.rewards.networks import Networks
 
 VERSION = 2
@@ -33,6 +35,8 @@ class EnsembleConfig:
     Attributes:
         members: networks in the ensemble, M.
         hidden: width of the two hidden layers.
+        inputs: names of the numbers in an observation that the reward depends on; all of them if none is given. Fewer
+            need fewer comparisons, if they are what the task is about.
         use_actions: whether the reward depends on the action, beside the observation reached.
         noise: share of answers taken to be by coin.
         weight_decay: of AdamW, at the start.
@@ -51,6 +55,7 @@ class EnsembleConfig:
 
     members: int = 3
     hidden: int = 64
+    inputs: tuple[str, ...] = ()
     use_actions: bool = False
     noise: float = 0.1
     weight_decay: float = 1.0
@@ -100,16 +105,27 @@ class RewardEnsemble:
         action_width: A; used if `config.use_actions`.
         config: see `EnsembleConfig`.
         seed: of the weights, the bootstrap and the batches.
+        names: O names of the numbers in an observation, for `config.inputs`.
+
+    Raises:
+        UnknownNameError: an input that no observation has.
     """
 
     def __init__(
-        self, observation_width: int, action_width: int, config: EnsembleConfig | None = None, seed: int = 0
+        self,
+        observation_width: int,
+        action_width: int,
+        config: EnsembleConfig | None = None,
+        seed: int = 0,
+        names: Sequence[str] = (),
     ) -> None:
         self.config, self.seed = config or EnsembleConfig(), seed
+        self.columns = _columns(self.config.inputs, names)
         self.widths = (observation_width, action_width)
         self.weight_decay = self.config.weight_decay
         self.generator = torch.Generator().manual_seed(seed)
-        inputs = observation_width + (action_width if self.config.use_actions else 0)
+        inputs = len(self.columns) or observation_width
+        inputs += action_width if self.config.use_actions else 0
         self.networks = Networks(self.config.members, inputs, self.config.hidden)
         self.networks.draw(self.generator)
 
@@ -149,11 +165,13 @@ class RewardEnsemble:
         """Read what `save` wrote, by a model of the same widths, members and hidden units.
 
         Raises:
-            ValueError: it is of another version, or another shape.
+            ValueError: it is of another version, or another shape, or of other inputs.
         """
         facts = json.loads(path.with_suffix(".json").read_text())
         if facts["version"] != VERSION:
             raise ValueError(f"{path} has the version {facts['version']}, and this prefgym reads {VERSION}")
+        if tuple(facts["config"].get("inputs", ())) != self.config.inputs:
+            raise ValueError(f"{path} holds a reward model of other inputs: {facts['config']}")
         tensors = load_file(path.with_suffix(".safetensors"))
         generator = tensors.pop("generator")
         try:
@@ -221,7 +239,8 @@ class RewardEnsemble:
         return pairs[..., start + phase : start + crop : self.config.stride, :]
 
     def _inputs(self, observations: np.ndarray, actions: np.ndarray) -> Tensor:
-        parts = (observations, actions) if self.config.use_actions else (observations,)
+        seen = observations[..., self.columns] if self.columns else observations
+        parts = (seen, actions) if self.config.use_actions else (seen,)
         return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
 
     def _returns(self, segments: Tensor) -> Tensor:
@@ -252,3 +271,11 @@ class RewardEnsemble:
             self.weight_decay = min(self.weight_decay * 1.5, 30.0)
         elif ratio < LOSS_RATIO[0]:
             self.weight_decay = max(self.weight_decay / 1.5, 1e-3)
+
+
+def _columns(inputs: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The numbers of an observation that have these names; none stand for all."""
+    for name in inputs:
+        if name not in names:
+            raise UnknownNameError("input", name, dict.fromkeys(names))
+    return [names.index(name) for name in inputs]

@@ -39,6 +39,8 @@ def _flag(name: str, value: object) -> str:
     prefix = f"{group}." if group else ""
     if isinstance(value, bool):
         return f"--{prefix}{last}" if value else f"--{prefix}no-{last}"
+    if isinstance(value, list):
+        return " ".join([f"--{prefix}{last}", *map(shlex.quote, value)])
     return f"--{prefix}{last} {shlex.quote(str(value))}"
 
 
