@@ -20,7 +20,7 @@ import tyro
 from summary import Job, gather, machine, same_options, split_arguments, table, train_and_evaluate, write_csv
 
 from prefgym.scripts.options import to_json
-from prefgym.scripts.training import TrainConfig
+from prefgym.scripts.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from summary import figures_of, gather, machine, same_options, table, write_csv
 from prefgym.agents.control import PPOConfig, make_ppo
 from prefgym.agents.vec_env import VectorAdapter
 from prefgym.scripts.playing import measure
-from prefgym.scripts.training import SEED_STRIDE, TrainConfig
+from prefgym.scripts.train_config import TrainConfig
+from prefgym.scripts.training import SEED_STRIDE
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from summary import machine, markdown, metrics_of, prefgym
 
 import prefgym as package  # registers the environments
 from prefgym.plan import LoopConfig
-from prefgym.scripts.training import TrainConfig
+from prefgym.scripts.train_config import TrainConfig
 
 ENV, PEER = "prefgym/Backflip-v0", "Hopper-v5"
 PEER_STEPS = 1000

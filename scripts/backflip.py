@@ -16,7 +16,8 @@ from prefgym.runs import EVALUATION, Run, RunError
 from prefgym.scripts.conduct import conduct
 from prefgym.scripts.options import changed
 from prefgym.scripts.playing import animate, measure
-from prefgym.scripts.training import TrainConfig, Training, default_folder
+from prefgym.scripts.train_config import TrainConfig
+from prefgym.scripts.training import Training, default_folder
 
 logger = logging.getLogger(__name__)
 

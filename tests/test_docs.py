@@ -294,7 +294,7 @@ def test_every_registered_name_is_documented_where_one_chooses_it():
     from dataclasses import fields
 
     from prefgym.queries import queries
-    from prefgym.scripts.training import TrainConfig
+    from prefgym.scripts.train_config import TrainConfig
     from prefgym.teachers import teachers
 
     assert {"teacher", "query"} <= {field.name for field in fields(TrainConfig)}

@@ -17,7 +17,7 @@ from prefgym.envs.backflip import spin_reward
 from prefgym.envs.clips import clip_frames
 from prefgym.envs.planar import Motion
 from prefgym.registry import UnknownNameError
-from prefgym.scripts.training import BACKFLIP
+from prefgym.scripts.train_config import BACKFLIP
 
 IDS = sorted(name for name in gym.registry if name.startswith("prefgym/") and "Text" not in name)  # bodies
 HORIZON = 7  # steps of an episode in most tests, so that several end

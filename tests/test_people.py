@@ -17,7 +17,8 @@ from prefgym.registry import UnknownNameError
 from prefgym.rewards.ensemble import EnsembleConfig
 from prefgym.runs import Run
 from prefgym.scripts.course import Stopped
-from prefgym.scripts.training import TrainConfig, Training
+from prefgym.scripts.train_config import TrainConfig
+from prefgym.scripts.training import Training
 from prefgym.store import Store
 from prefgym.teachers import make_teacher
 from prefgym.teachers.human import HumanTeacher

@@ -17,7 +17,8 @@ from prefgym.scripts import main
 from prefgym.scripts import play as verb
 from prefgym.scripts.options import to_json
 from prefgym.scripts.play import Performance, PlayConfig
-from prefgym.scripts.training import TrainConfig, Training
+from prefgym.scripts.train_config import TrainConfig
+from prefgym.scripts.training import Training
 
 ENV = "prefgym/Backflip-v0"
 LIMIT = 60  # seconds after which a window that hangs is killed

@@ -30,7 +30,7 @@ from prefgym.scripts.report.plots import Line, calibration, curves, short
 from prefgym.scripts.report.settings import reproduction
 from prefgym.scripts.report.summary import Summary, most_surprising, surprise
 from prefgym.scripts.report.teacher import wilson
-from prefgym.scripts.training import TrainConfig
+from prefgym.scripts.train_config import TrainConfig
 from prefgym.segments import Segment
 from prefgym.store import Store
 

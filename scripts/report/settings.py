@@ -10,7 +10,7 @@ from prefgym.pages.markup import section, table
 from prefgym.runs import Run
 from prefgym.scripts.options import to_json
 from prefgym.scripts.report.summary import Summary, flatten
-from prefgym.scripts.training import TrainConfig
+from prefgym.scripts.train_config import TrainConfig
 
 ALWAYS = ("loop.labels", "loop.steps", "seed")
 NEVER = ("out", "num_threads")  # where it is, and how quickly it comes, change nothing
