@@ -103,6 +103,8 @@ def test_the_reward_depends_on_its_inputs_alone(tmp_path):
         exchanged.load(tmp_path / "reward")
     with pytest.raises(UnknownNameError, match="Unknown input 'number_q'"):
         RewardEnsemble(WIDTH, 1, EnsembleConfig(inputs=("number_q",)), names=names)
+    with pytest.raises(ValueError, match="`inputs` must be empty where observations have no names"):
+        RewardEnsemble(WIDTH, 1, config)
 
 
 def test_optimism_adds_the_members_deviation():

@@ -109,6 +109,7 @@ class RewardEnsemble:
 
     Raises:
         UnknownNameError: an input that no observation has.
+        ValueError: inputs, where observations have no names.
     """
 
     def __init__(
@@ -275,6 +276,8 @@ class RewardEnsemble:
 
 def _columns(inputs: Sequence[str], names: Sequence[str]) -> list[int]:
     """The numbers of an observation that have these names; none stand for all."""
+    if inputs and not names:
+        raise ValueError(f"`inputs` must be empty where observations have no names, got {list(inputs)}")
     for name in inputs:
         if name not in names:
             raise UnknownNameError("input", name, dict.fromkeys(names))
