@@ -17,6 +17,8 @@ def to_json(config: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
     return str(value.absolute()) if isinstance(value, Path) else value
 
 

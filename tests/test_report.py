@@ -302,6 +302,19 @@ def test_the_command_makes_the_same_run_again(make_run):
     assert tyro.cli(TrainConfig, args=command[2:]) == replace(config, out=None)
 
 
+def test_what_is_not_out_of_the_ordinary_is_left_out_of_the_command(make_run):
+    usual = reproduction(Summary.read(make_run(config=TrainConfig()).folder))
+    assert sorted(usual.split(" --")) == ["labels 900", "prefgym backflip", "seed 0", "steps 1800000"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"), [((), False), (("torso_height", "due"), True)], ids=["all that is observed", "some of it"]
+)
+def test_the_page_says_what_the_robot_was_told_beside_the_answers(make_run, inputs, told):
+    page = Page(write_report(make_run(config=TrainConfig(reward=EnsembleConfig(inputs=inputs)))))
+    assert ("What to look at was told, too: torso height, due." in page.text) == told
+
+
 # The parts.
 
 

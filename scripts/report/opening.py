@@ -50,8 +50,16 @@ def _story(summary: Summary) -> str:
     return (
         f'<p class="lead">The {asked} saw two clips of {summary.comparisons[-1].query.first.length} steps at a time '
         f"and said which is better, {labels:,.0f} times. A reward was fitted to the answers, a policy to the reward, "
-        f"within {steps:,.0f} steps and {duration(summary.last('seconds'))}. Nothing else said what to do.</p>"
+        f"within {steps:,.0f} steps and {duration(summary.last('seconds'))}. {_told(summary)}</p>"
     )
+
+
+def _told(summary: Summary) -> str:
+    """What the robot was told beside the answers."""
+    names = [escape(name.replace("_", " ")) for name in summary.setting("inputs") or ()]
+    if not names:
+        return "Nothing else said what to do."
+    return f"What to look at was told, too: {', '.join(names)}. Nothing else said what to do."
 
 
 def _figures(summary: Summary) -> str:
