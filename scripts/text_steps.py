@@ -115,10 +115,12 @@ class Step:
     def finish(self, figures: dict[str, Any]) -> float:
         """Notes what came of it, when all else is written; checkpoints are not needed any more. Returns the seconds."""
         seconds = time.monotonic() - self._began
-        if distributed.is_first():
-            write(self.folder / FIGURES, figures | {"seconds": round(seconds, 1)})
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        distributed.of_first(lambda: self._note(figures | {"seconds": round(seconds, 1)}))  # and all wait until it has
         return seconds
+
+    def _note(self, figures: dict[str, Any]) -> None:
+        write(self.folder / FIGURES, figures)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     @property
     def _kept(self) -> bool:
