@@ -93,7 +93,9 @@ class Screen:
             if character:
                 self._put(character)
             elif command == "H":
-                self.row, self.column = (int(n) - 1 for n in options.split(";"))
+                row, column = (int(n) - 1 for n in options.split(";"))
+                # As terminals do: what was on its way when the window became smaller was meant for a larger one.
+                self.row, self.column = min(row, self.size[1] - 1), min(column, self.size[0] - 1)
             elif command == "J":
                 self._clear()
             elif command == "K":
