@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import traceback
@@ -225,6 +226,19 @@ def _undrawn() -> Iterator[None]:
             os.environ.pop("MUJOCO_GL", None)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin within do not hear Ctrl-C: this one does, afterwards, and ends them.
+
+    One that was still importing would show a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _parallel(
     work: Callable[[Item], Any], items: Sequence[Item], jobs: int, flying: list[Item]
 ) -> Iterator[tuple[Item, Outcome]]:
@@ -238,4 +252,6 @@ def _parallel(
     with parallel_config(backend="loky", inner_max_num_threads=1):
         # One at a time, so that no item waits behind another and none is lost with it.
         pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        yield from pool(feed())
+        with _deaf():
+            outcomes = pool(feed())
+        yield from outcomes
