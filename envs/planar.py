@@ -355,11 +355,10 @@ class PlanarVectorEnv(VectorEnv):
         bounds: Any = self.action_space
         right = (actions >= bounds.low) & (actions <= bounds.high)
         if not right.all():
-            low, high = self.single_action_space.low, self.single_action_space.high  # type: ignore[attr-defined]
-            env, number = np.argwhere(~right)[0]
+            env, number = wrong = tuple(np.argwhere(~right)[0])
             raise ValueError(
-                f"`actions` must be numbers from {low[number]} to {high[number]}, got {actions[env, number]} as action "
-                f"{number} of environment {env}; clip them first"
+                f"`actions` must be numbers from {bounds.low[wrong]} to {bounds.high[wrong]}, got {actions[wrong]} as "
+                f"action {number} of environment {env}; clip them first"
             )
         return actions
 

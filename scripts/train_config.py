@@ -101,7 +101,8 @@ class TrainConfig:
         if not self.loop.labels and self.reward_model is None and self.reuse_labels is None:
             raise ValueError("`labels` must be at least 1 without --reward-model or --reuse-labels, got 0")
         plan(self.loop, self.algorithm.rollout(self.envs), self.envs)
-        make_model(self, make_env(self, 1))
+        if self.reward.inputs:  # else there is no name that could be wrong
+            make_model(self, make_env(self, 1))
         if self.reuse_labels is not None:
             Run.open(self.reuse_labels)
 

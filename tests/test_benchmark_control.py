@@ -10,7 +10,7 @@ from prefgym.agents.control import PPOConfig, make_ppo
 from prefgym.agents.vec_env import VectorAdapter
 from prefgym.benchmark import control_optimising, making, optimising
 from prefgym.benchmark.cells import Cell
-from prefgym.benchmark.control_optimising import STAGE, HalfTrained, Played, divergence, play
+from prefgym.benchmark.control_optimising import STAGE, HalfTrained, divergence, play
 from prefgym.benchmark.methods import methods
 from prefgym.benchmark.pools import STAGES, PoolSpec, load_pool
 from prefgym.benchmark.settings import OnlineSettings, Settings
@@ -123,10 +123,8 @@ def test_pessimism_takes_the_members_deviation_from_the_reward(small):
 
 def test_scores_are_between_random_actions_and_the_expert(small):
     lowest, expert = small.facts["random_return"], small.facts["expert_return"]
-    begun = HalfTrained(TASK, small, SPEC, 1)
-    played = Played(np.zeros((1, 2, 26), np.float32), np.zeros(2), np.array([lowest, expert]))
-    assert begun._score(played).tolist() == [0, 1]
-    assert begun._score(played._replace(gold=np.array([(lowest + expert) / 2]))).tolist() == pytest.approx([0.5])
+    assert small.score(np.array([lowest, expert])).tolist() == [0, 1]
+    assert small.score(np.array([(lowest + expert) / 2])).tolist() == pytest.approx([0.5])
 
 
 def test_a_task_whose_episodes_end_at_different_times_is_refused(agent, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prefgym.agents.text_policy import STORY, load_policy
-from prefgym.benchmark import text_making, text_models, text_optimising
+from prefgym.benchmark import optimising, text_making, text_models, text_optimising
 from prefgym.benchmark.cells import Cell
 from prefgym.benchmark.methods import methods
 from prefgym.benchmark.pools import STAGES, Pool, PoolSpec, pool_path, read_pool, write_pool
@@ -61,7 +61,8 @@ def pool(told):
 def small(monkeypatch):
     """Short fits, few prompts, and little PPO."""
     monkeypatch.setattr(text_models, "REWARD", replace(text_models.REWARD, epochs=1.0))
-    monkeypatch.setattr(text_optimising, "BEST_OF", (1, 2, 4))
+    for module in (optimising, text_optimising):
+        monkeypatch.setattr(module, "BEST_OF", (1, 2, 4))
     monkeypatch.setattr(text_optimising, "PROMPTS", 6)
     for module in (text_optimising, text_making):
         monkeypatch.setattr(module, "ROWS", 8)

@@ -19,11 +19,10 @@ from prefgym.agents.control import PPOConfig, make_ppo
 from prefgym.agents.vec_env import VectorAdapter
 from prefgym.benchmark.making import trained_for
 from prefgym.benchmark.methods import Scorer, View
-from prefgym.benchmark.optimising import BEST_OF, Rows, rows
-from prefgym.benchmark.pools import Pool, PoolSpec, pool_path
+from prefgym.benchmark.optimising import BEST_OF, Rows, best_of, rows
+from prefgym.benchmark.pools import STAGES, Pool, PoolSpec, pool_path
 from prefgym.benchmark.tasks import Task
 from prefgym.envs.stock import make_vector
-from prefgym.overoptimisation import best_of_n, best_of_n_kl
 from prefgym.pages import write_whole
 from prefgym.recorder import Pieces
 from prefgym.rewards.ensemble import RewardEnsemble
@@ -87,7 +86,7 @@ class HalfTrained:
     @cached_property
     def candidates(self) -> Pieces:
         """Segments of the policy."""
-        return self.pool.candidates.take(np.array_split(np.arange(len(self.pool.candidates)), 4)[STAGE])
+        return self.pool.candidates_of(STAGE)
 
     @property
     def view(self) -> View:
@@ -116,16 +115,17 @@ class HalfTrained:
     @cached_property
     def _parameters(self) -> dict[str, torch.Tensor]:
         """The policy's; trained again as the pool's was where they are not in the cache."""
-        steps = self.pool.facts["steps"]["half"]
+        steps = self.pool.facts["steps"][STAGES[STAGE]]
         path = pool_path(self.task, self.spec).with_suffix(f".{steps}.safetensors")
         if not path.exists():
             write_whole(path, save(trained_for(self.task, self.spec, steps)))
         return load(path.read_bytes())
 
     def _best_of(self, played: Played) -> Rows:
-        proxy, gold = (values.reshape(GROUPS, -1) for values in (_standard(played.proxy, played), self._score(played)))
-        for n in BEST_OF:
-            yield from rows("best_of_n", best_of_n_kl(n), *best_of_n(proxy, gold, n))
+        proxy, gold = (
+            values.reshape(GROUPS, -1) for values in (_standard(played.proxy, played), self.pool.score(played.gold))
+        )
+        return best_of(proxy, gold)
 
     def _ppo(self, agent: PPO, reward: RewardEnsemble, begun: Played) -> Rows:
         first = deepcopy(agent.policy)
@@ -137,12 +137,8 @@ class HalfTrained:
                 now = play(agent, self.task.env_id, EPISODES, PLAY_SEED, reward)
                 distance = divergence(agent.policy, first, now.seen)
                 yield from rows(
-                    "ppo", distance, float(_standard(now.proxy, begun).mean()), float(self._score(now).mean())
+                    "ppo", distance, float(_standard(now.proxy, begun).mean()), float(self.pool.score(now.gold).mean())
                 )
-
-    def _score(self, played: Played) -> NDArray[np.float64]:
-        lowest, expert = self.pool.facts["random_return"], self.pool.facts["expert_return"]
-        return (played.gold - lowest) / (expert - lowest)
 
 
 def play(agent: PPO, env_id: str, count: int, seed: int, reward: RewardEnsemble) -> Played:

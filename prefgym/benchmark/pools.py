@@ -84,6 +84,21 @@ class Pool:
         """The held-out queries [4 Q, 2], as numbers of `held_out`."""
         return np.arange(len(self.held_out)).reshape(-1, 2)
 
+    def score(self, returns: Any) -> Any:
+        """How far true returns, a number or an array, are from random actions (0) to the expert (1).
+
+        Raises:
+            ValueError: the expert is no better than random actions.
+        """
+        lowest, expert = self.facts["random_return"], self.facts["expert_return"]
+        if not expert > lowest:
+            raise ValueError(f"the expert's return must be more than that of random actions, {lowest}, got {expert}")
+        return (returns - lowest) / (expert - lowest)
+
+    def candidates_of(self, stage: int) -> Pieces:
+        """The candidates of one of the `STAGES`, by its place among them."""
+        return self.candidates.take(np.array_split(np.arange(len(self.candidates)), len(STAGES))[stage])
+
     @cached_property
     def stages(self) -> NDArray[np.str_]:
         """The stage of each held-out query [4 Q]."""

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prefgym.agents.text_ppo import make_text_ppo
 from prefgym.agents.text_reward import TextRewardEnsemble
 from prefgym.agents.token_buffer import TokenRolloutBuffer
 from prefgym.agents.vec_env import VectorAdapter
 from prefgym.benchmark.methods import Scorer, View
-from prefgym.benchmark.optimising import BEST_OF, Rows, rows
+from prefgym.benchmark.optimising import BEST_OF, Rows, best_of, rows
 from prefgym.benchmark.pools import Pool
 from prefgym.benchmark.tasks import Task
 from prefgym.benchmark.text_making import PPO_CONFIG, ROWS, SAMPLES, Writer, learn, rollouts, text_env
 from prefgym.benchmark.text_models import policy_with
 from prefgym.envs.text_tasks import TextTask, text_tasks
-from prefgym.overoptimisation import best_of_n, best_of_n_kl
 from prefgym.recorder import Pieces
 from prefgym.text_recorder import TextRecorder
 from prefgym.vector import PreferenceReward
@@ -54,9 +52,8 @@ class Tuned:
     @classmethod
     def of(cls, task: Task, pool: Pool, seed: int, steps: int) -> Tuned:
         """The beginning of a pool; PPO takes these env steps, or as many as the task says."""
-        stages = np.array_split(np.arange(len(pool.candidates)), 4)
         told = text_tasks[task.text](seed)
-        return cls(told, pool, pool.candidates.take(stages[STAGE]), seed, rollouts(task, steps, told))
+        return cls(told, pool, pool.candidates_of(STAGE), seed, rollouts(task, steps, told))
 
     @property
     def view(self) -> View:
@@ -80,8 +77,7 @@ class Tuned:
         said = self.answers()
         shape = -1, max(BEST_OF)
         proxy, gold = reward(said.observations[:, 0], said.actions[:, 0]).reshape(shape), said.rewards.reshape(shape)
-        for n in BEST_OF:
-            yield from rows("best_of_n", best_of_n_kl(n), *best_of_n(proxy, gold, n))
+        return best_of(proxy, gold)
 
     def _ppo(self, reward: TextRewardEnsemble, seed: int) -> Rows:
         """A pair of rows for each rollout; what a rollout says is from before its update."""
@@ -94,10 +90,6 @@ class Tuned:
             learn(agent, 1)
             assert isinstance(agent.rollout_buffer, TokenRolloutBuffer)
             tokens, done = recorder.recent(1)
-            gold = float(np.mean([one.reward for one in recorder.last()]))
-            yield from rows("ppo", max(0.0, agent.rollout_buffer.statistics["kl"]), _mean(reward(tokens, done)), gold)
+            proxy, gold = reward(tokens, done).mean(), np.mean([one.reward for one in recorder.last()])
+            yield from rows("ppo", max(0.0, agent.rollout_buffer.statistics["kl"]), float(proxy), float(gold))
         adapter.close()
-
-
-def _mean(values: NDArray) -> float:
-    return float(np.mean(values))

@@ -89,7 +89,7 @@ class Trial:
         seed: int,
         steps: int = 0,
     ) -> None:
-        self.task, self.method, self.teacher, self.facts = task, method, teacher, pool.facts
+        self.task, self.method, self.teacher, self.pool = task, method, teacher, pool
         self.settings, self.labels, self.seed = settings, labels, seed
         self.steps = steps or settings.steps or task.expert_steps
         self.reached: int | None = None
@@ -152,10 +152,7 @@ class Trial:
         return measure(self.agent, self.task.env_id, episodes, EVALUATION_SEED)
 
     def _score(self, figures: dict[str, Any]) -> float:
-        lowest, expert = self.facts["random_return"], self.facts["expert_return"]
-        if not expert > lowest:
-            raise ValueError(f"the expert's return must be more than that of random actions, {lowest}, got {expert}")
-        return (figures["true_return"]["mean"] - lowest) / (expert - lowest)
+        return self.pool.score(figures["true_return"]["mean"])
 
 
 class Heard:
