@@ -48,6 +48,7 @@ class RunConfig:
         seeds: of every combination.
         budgets: comparisons on the offline track, ascending.
         labels: comparisons on the online track, ascending, each a run of its own.
+        sessions: portions in which the online track asks for its labels.
         jobs: cells computed at a time.
         cluster: a Ray cluster that this machine is part of computes them instead, as many at a time as it has CPUs:
             HOST:PORT, or auto. Every node must have this version of prefgym.
@@ -63,6 +64,7 @@ class RunConfig:
     seeds: int | None = None
     budgets: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
+    sessions: int | None = None
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     cluster: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     patience: float = 600.0
@@ -97,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     from prefgym.benchmark.suites import narrowed, suite_of
 
     names = {name: getattr(config, name) for name in ("tracks", "tasks", "methods", "teachers")}
-    numbers = {name: getattr(config, name) for name in ("seeds", "budgets", "labels")}
+    numbers = {name: getattr(config, name) for name in ("seeds", "budgets", "labels", "sessions")}
     suite = narrowed(suite_of(config.suite), **names, **numbers)
     cluster = _cluster(config)
     results = Results.begin(config.out, suite.name, asdict(suite.settings), suite.cells)

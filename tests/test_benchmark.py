@@ -129,8 +129,21 @@ def test_a_suite_is_narrowed():
     assert {cell.seed for cell in suite.cells} == {0, 1, 2}
     assert {cell.task for cell in suite.cells} == {"backflip"}
     assert suite.settings.budgets == (10, 20)
+    assert narrowed(suite_of("smoke"), sessions=3).settings.online.sessions == 3
+    with pytest.raises(ValueError, match="`sessions` must be at least 1, got 0"):
+        narrowed(suite_of("smoke"), sessions=0)
     with pytest.raises(ValueError, match="nothing of 'smoke' is left"):
         narrowed(suite_of("smoke"), methods=["uniform-surf"], tracks=["online"])
+
+
+@pytest.mark.parametrize("name", ["backflip", "hop", "cheetah-run"])
+def test_the_same_task_is_there_with_clips_of_half_and_twice_the_length(name):
+    short, usual, long = (tasks[f"{name}{length}"] for length in ("-short", "", "-long"))
+    assert (short.segment_length, usual.segment_length, long.segment_length) == (25, 50, 100)
+    assert short.env_id == usual.env_id == long.env_id
+    assert len({pool_path(task, PoolSpec()) for task in (short, usual, long)}) == 3
+    assert long.summary.endswith("Clips of 2 s.")
+    assert "Clips" not in usual.summary
 
 
 @pytest.mark.parametrize("budgets", [(), (0, 5), (50, 25), (5, 5)])
@@ -363,11 +376,19 @@ def test_ranks_share_what_is_equal():
 # The online track.
 
 
-@pytest.mark.parametrize("name", ["uniform-ensemble", "uniform-sac", "true"])
-def test_the_whole_loop_is_run_and_judged(name, pool):
-    task, settings = tasks["backflip"], OnlineSettings(envs=16, sessions=2, episodes=4)
+@pytest.mark.parametrize(
+    ("name", "task", "envs", "steps"),
+    [
+        ("uniform-ensemble", "backflip", 16, 10_300),
+        ("uniform-ensemble", "backflip-long", 128, 22_000),  # whose exploration must hold segments of 100 steps
+        ("uniform-sac", "backflip", 16, 10_300),
+        ("true", "backflip", 16, 10_300),
+    ],
+)
+def test_the_whole_loop_is_run_and_judged(name, task, envs, steps, pool):
+    settings = OnlineSettings(envs=envs, sessions=2, episodes=4)
     known = replace(pool, facts={"random_return": -1.0, "expert_return": 1.0})
-    found = Trial(task, methods[name](), teacher(pool), known, settings, 6, 0, steps=10_300).run()
+    found = Trial(tasks[task], methods[name](), teacher(pool), known, settings, 6, 0, steps=steps).run()
     assert {"score", "clean_flips"} <= set(found)
     assert np.isfinite(found["score"])
     assert ("labels_to_80" in found) == (name != "true")

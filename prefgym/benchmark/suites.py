@@ -18,6 +18,7 @@ KINDS = {"offline": ("control", "text"), "online": ("control",), "overoptimisati
 
 TEXT = ("story", "glad-story", "easy-story")
 CONTROL = ("backflip", "hop", "cheetah-run", "cheetah-stand", "walker-walk")
+LENGTHS = tuple(f"{task}{length}" for task in ("backflip", "hop", "cheetah-run") for length in ("-short", "", "-long"))
 BASELINES = ("random-labels", "flipped", "true")
 STRATEGIES = tuple(f"{name}-ensemble" for name in ("uniform", "on-policy", "disagreement", "entropy", "information"))
 OTHERS = ("ranked-ensemble", "ranked-implied", "uniform-single", "uniform-crops", "uniform-surf", "linear")
@@ -123,6 +124,14 @@ SUITES = {
             Settings(online=OnlineSettings(labels=(25, 100, 400))),
         ),
         Suite(
+            "claims",
+            "what the literature says of ensembles' sizes and segments' lengths; half an hour on two cores",
+            (
+                Part("offline", CONTROL, ("uniform-seven", "disagreement-seven"), ("oracle",), 10),
+                Part("offline", LENGTHS, ("uniform-ensemble", "disagreement-ensemble"), ("oracle",), 10),
+            ),
+        ),
+        Suite(
             "full",
             "every method under every teacher, and SAC: days on two cores",
             (
@@ -162,6 +171,7 @@ def narrowed(
     seeds: int | None = None,
     budgets: Sequence[int] = (),
     labels: Sequence[int] = (),
+    sessions: int | None = None,
 ) -> Suite:
     """The suite with other names and numbers where they are given.
 
@@ -169,13 +179,15 @@ def narrowed(
 
     Raises:
         UnknownNameError: a name that does not exist; the message says which do.
-        ValueError: fewer than 1 seed, budgets that do not ascend, or nothing left to do.
+        ValueError: fewer than 1 seed or session, budgets that do not ascend, or nothing left to do.
     """
     _check_known(tracks, tasks, methods, teachers)
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"`seeds` must be at least 1, got {seeds}")
+    for name, number in {"seeds": seeds, "sessions": sessions}.items():
+        if number is not None and number < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {number}")
     parts = [_part(part, tasks, methods, teachers, seeds) for part in suite.parts if part.track in (tracks or TRACKS)]
-    online = replace(suite.settings.online, labels=tuple(labels) or suite.settings.online.labels)
+    online = suite.settings.online
+    online = replace(online, labels=tuple(labels) or online.labels, sessions=sessions or online.sessions)
     settings = replace(suite.settings, budgets=tuple(budgets) or suite.settings.budgets, online=online)
     found = replace(suite, parts=tuple(parts), settings=settings)
     if not found.cells:

@@ -5,13 +5,16 @@ A text task's segments are whole responses, of one step each, and only those to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gymnasium import spec
 from gymnasium.envs.registration import load_env_creator
 
 from prefgym.envs.text_tasks import text_tasks
 from prefgym.registry import Registry
+
+SECOND = 50
+"""Env steps of one, in every task of control."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Task:
 
     name: str
     env_id: str
-    segment_length: int = 50
+    segment_length: int = SECOND
     expert_steps: int = 1_000_000
     text: str = ""
     scale: int = 1
@@ -43,7 +46,8 @@ class Task:
     def summary(self) -> str:
         """Where it is done, and what is to be done, in a line."""
         made = text_tasks[self.text] if self.text else load_env_creator(str(spec(self.env_id).vector_entry_point))
-        return f"{self.env_id}: {str(made.__doc__).partition(chr(10))[0]}"
+        clips = "" if self.text or self.segment_length == SECOND else f" Clips of {self.segment_length / SECOND:g} s."
+        return f"{self.env_id}: {str(made.__doc__).partition(chr(10))[0]}{clips}"
 
 
 backflip = Task("backflip", "prefgym/Backflip-v0")
@@ -51,6 +55,13 @@ hop = Task("hop", "prefgym/Hop-v0")
 cheetah_run = Task("cheetah-run", "prefgym/CheetahRun-v0")
 cheetah_stand = Task("cheetah-stand", "prefgym/CheetahStand-v0")
 walker_walk = Task("walker-walk", "prefgym/WalkerWalk-v0")
+
+backflip_short, hop_short, cheetah_run_short = (
+    replace(task, name=f"{task.name}-short", segment_length=SECOND // 2) for task in (backflip, hop, cheetah_run)
+)
+backflip_long, hop_long, cheetah_run_long = (
+    replace(task, name=f"{task.name}-long", segment_length=SECOND * 2) for task in (backflip, hop, cheetah_run)
+)
 
 story, glad_story, easy_story = (
     Task(name, "prefgym/TextGeneration-v0", 1, 200_000, text=name, scale=5)
@@ -65,6 +76,12 @@ tasks = Registry(
         "cheetah-run": "prefgym.benchmark.tasks:cheetah_run",
         "cheetah-stand": "prefgym.benchmark.tasks:cheetah_stand",
         "walker-walk": "prefgym.benchmark.tasks:walker_walk",
+        "backflip-short": "prefgym.benchmark.tasks:backflip_short",
+        "backflip-long": "prefgym.benchmark.tasks:backflip_long",
+        "hop-short": "prefgym.benchmark.tasks:hop_short",
+        "hop-long": "prefgym.benchmark.tasks:hop_long",
+        "cheetah-run-short": "prefgym.benchmark.tasks:cheetah_run_short",
+        "cheetah-run-long": "prefgym.benchmark.tasks:cheetah_run_long",
         "story": "prefgym.benchmark.tasks:story",
         "glad-story": "prefgym.benchmark.tasks:glad_story",
         "easy-story": "prefgym.benchmark.tasks:easy_story",

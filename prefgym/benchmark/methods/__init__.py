@@ -108,6 +108,8 @@ methods = Registry(
         "ranked-ensemble": "prefgym.benchmark.methods.ensemble:ranked",
         "ranked-implied": "prefgym.benchmark.methods.implied:Implied",
         "uniform-single": "prefgym.benchmark.methods.single:single",
+        "uniform-seven": "prefgym.benchmark.methods.seven:uniform",
+        "disagreement-seven": "prefgym.benchmark.methods.seven:disagreement",
         "uniform-crops": "prefgym.benchmark.methods.surf:crops",
         "uniform-surf": "prefgym.benchmark.methods.surf:Surf",
         "uniform-sac": "prefgym.benchmark.methods.sac:sac",

@@ -128,6 +128,7 @@ class Trial:
             labels=self.labels,
             steps=self.steps,
             sessions=self.settings.sessions,
+            explore_steps=max(LoopConfig.explore_steps, self.task.segment_length * self.settings.envs),
             segment_length=self.task.segment_length,
         )
         return PreferenceLoop(
