@@ -17,8 +17,7 @@ class LoopConfig:
         sessions: in how many portions the labels are asked for.
         up_front: share of the labels asked for after the exploration, before any training.
         schedule: how the other labels spread over the sessions: constant, decaying or front-loaded.
-        until: share of the training after which no more labels are asked for; by default 0.8, or 0.4 where a robot is
-            taught by fewer than 300.
+        until: share of the training after which no more labels are asked for.
         explore_steps: env steps of random actions at the start, which the first queries are cut from.
         segment_length: env steps in a segment; 50 are a second.
         candidates: segments that a strategy chooses from, for each query.
@@ -34,7 +33,7 @@ class LoopConfig:
     sessions: int = 40
     up_front: float = 0.1
     schedule: str = "front-loaded"
-    until: float | None = None
+    until: float = 0.8
     explore_steps: int = 8_192
     segment_length: int = 50
     candidates: int = 8
@@ -46,7 +45,7 @@ class LoopConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
-        for name, share in {"up_front": self.up_front, "until": self.last}.items():
+        for name, share in {"up_front": self.up_front, "until": self.until}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"`{name}` must be a share in [0, 1], got {share}")
         if self.window < self.segment_length:
@@ -57,11 +56,6 @@ class LoopConfig:
                 f"two segments of {self.segment_length} steps, and there are {self.steps} `steps`"
             )
         _ = schedules[self.schedule]
-
-    @property
-    def last(self) -> float:
-        """Share of the training after which no more labels are asked for."""
-        return 0.8 if self.until is None else self.until
 
     @property
     def allowance(self) -> int:
@@ -114,11 +108,11 @@ def plan(config: LoopConfig, rollout: int, num_envs: int, *, at_once: bool = Fal
 
 
 def _stops(config: LoopConfig, rollout: int, rollouts: int) -> list[Stop]:
-    due, spacing = schedules[config.schedule], rollouts * config.last / config.sessions
+    due, spacing = schedules[config.schedule], rollouts * config.until / config.sessions
     stops = {}
     for session in range(config.sessions + 1):
         share = config.up_front + (1 - config.up_front) * due(
-            session / config.sessions, rollouts * config.last * rollout
+            session / config.sessions, rollouts * config.until * rollout
         )
         # What is asked for after the last rollout teaches nobody.
         stops[min(round(spacing * session), rollouts - 1)] = round(config.labels * share)

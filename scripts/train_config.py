@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +23,6 @@ BACKFLIP = EnsembleConfig(
     inputs=("torso_height", "torso_turning", "foot_clearance", "spoiled", "due"), weight_decay=3.0
 )
 """Of a backflip's reward: what anyone would look at, told to the model instead of learned from comparisons."""
-
-FEW, EARLY = 300, 0.4
-"""Fewer labels than these are asked for in this share of the training, while the robot still tries things out."""
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -105,13 +101,6 @@ class TrainConfig:
             make_model(self, make_env(self, 1))
         if self.reuse_labels is not None:
             Run.open(self.reuse_labels)
-
-
-def settled(config: TrainConfig) -> TrainConfig:
-    """The options with a number for `until`, which depends on how many labels there are."""
-    loop = config.loop
-    until = loop.last if loop.until is not None or loop.labels >= FEW else EARLY
-    return replace(config, loop=replace(loop, until=until))
 
 
 def make_env(config: TrainConfig, num_envs: int | None = None) -> gym.vector.VectorEnv:

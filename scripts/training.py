@@ -27,7 +27,7 @@ from prefgym.runs import Run, RunError
 from prefgym.scripts.course import Course
 from prefgym.scripts.options import from_json, to_json
 from prefgym.scripts.playing import play_out
-from prefgym.scripts.train_config import TrainConfig, make_env, make_model, settled
+from prefgym.scripts.train_config import TrainConfig, make_env, make_model
 from prefgym.store import Entry, Store
 from prefgym.teachers import HUMAN, make_teacher
 from prefgym.vector import PreferenceReward
@@ -96,7 +96,6 @@ class Training(Course):
             RunError: the folder exists, or cannot be written.
         """
         config.check()
-        config = settled(config)
         if config.reward_model is not None:
             config = like(config, Run.open(config.reward_model))
         run = Run.create(config.out or default_folder(config), to_json(config))

@@ -9,6 +9,8 @@ import pytest
 
 from prefgym.runs import Run
 from prefgym.scripts import HELP, main, verbs
+from prefgym.scripts.backflip import parsed
+from prefgym.scripts.train_config import BACKFLIP
 from prefgym.store import Store
 
 TINY = ["--envs", "16", "--num-threads", "1", "--labels", "12", "--steps", "4000", "--sessions", "3"]
@@ -32,6 +34,27 @@ def finished(tmp_path_factory):
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     return folder, out, err
+
+
+# What is best depends on how many labels there are.
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("", (1_800_000, 0.8, 3.0)),
+        ("--labels 300", (1_800_000, 0.8, 3.0)),
+        ("--labels 299", (3_600_000, 0.2, 10.0)),
+        ("--labels 90 --steps 50000 --until 1", (50_000, 1.0, 10.0)),
+        ("--labels 90 --steps 1800000 --until 0.8 --reward.weight-decay 3", (1_800_000, 0.8, 3.0)),
+        ("--labels 0 --reward-model runs/mine", (1_800_000, 0.8, 3.0)),
+        ("--resume runs/mine", (1_800_000, 0.8, 3.0)),
+    ],
+)
+def test_few_labels_are_made_the_most_of_unless_something_else_is_said(told, expected):
+    config = parsed(told.split())
+    assert (config.loop.steps, config.loop.until, config.reward.weight_decay) == expected
+    assert config.reward.inputs == BACKFLIP.inputs
 
 
 # Help.

@@ -2,10 +2,8 @@ import math
 
 import pytest
 
-from prefgym.plan import LoopConfig
 from prefgym.registry import UnknownNameError
 from prefgym.schedules import constant, decaying, front_loaded, schedules
-from prefgym.scripts.train_config import TrainConfig, settled
 
 
 @pytest.mark.parametrize(("schedule", "half"), [(constant, 0.5), (front_loaded, math.sqrt(0.5))])
@@ -44,10 +42,3 @@ def test_progress_out_of_range_is_refused(name, progress):
 def test_unknown_names_get_a_hint():
     with pytest.raises(UnknownNameError, match="Did you mean 'decaying'"):
         schedules["decayng"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "told", "until"), [(900, None, 0.8), (300, None, 0.8), (299, None, 0.4), (90, 1, 1)]
-)
-def test_few_labels_are_asked_for_early_unless_it_is_said_when(labels, told, until):
-    assert settled(TrainConfig(loop=LoopConfig(labels=labels, until=told))).loop.until == until
