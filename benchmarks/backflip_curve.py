@@ -19,6 +19,7 @@ from pathlib import Path
 import tyro
 from summary import Job, gather, machine, same_options, split_arguments, table, train_and_evaluate, write_csv
 
+from prefgym.scripts.backflip import of_few
 from prefgym.scripts.options import to_json
 from prefgym.scripts.train_config import TrainConfig
 
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     own, extra = split_arguments(arguments)
     config = tyro.cli(CurveConfig, args=own)
     defaults = {name: value for name, value in to_json(TrainConfig()).items() if name != "num_threads"}
-    told = {"extra": extra, "episodes": config.episodes, "evaluation_seed": config.evaluation_seed}
+    few = {name: value for name, value in to_json(of_few()).items() if name in ("loop", "reward")}
+    told = {"extra": extra, "episodes": config.episodes, "evaluation_seed": config.evaluation_seed, "few": few}
     same_options(config.out, told | defaults)  # so that no table mixes runs from before and after a change
     measured = (config.out, config.episodes, config.evaluation_seed)
     with ThreadPoolExecutor(config.parallel) as pool:

@@ -24,6 +24,7 @@ BACKFLIP = EnsembleConfig(
 )
 """Of a backflip's reward: what anyone would look at, told to the model instead of learned from comparisons."""
 
+
 @dataclass(frozen=True)
 class TrainConfig:
     """What to train, how, and where to put it.
