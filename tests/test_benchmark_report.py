@@ -20,7 +20,7 @@ from prefgym.benchmark.report import Compared, remarks_on, write_report
 from prefgym.benchmark.results import Results, ResultsError
 from prefgym.benchmark.standings import reference, standings
 from prefgym.benchmark.statistics import Estimate
-from prefgym.benchmark.tables import Board, told
+from prefgym.benchmark.tables import Board, courses, fits, told
 from prefgym.benchmark.tidy import METRICS, Metric, Tidy, merged
 from prefgym.pages.svg import COLOURS, light, to_svg
 
@@ -191,8 +191,10 @@ def test_what_was_not_run_is_said(written):
 
 def test_over_optimisation_is_fitted_where_that_can_be(written):
     text = (written[0] / "results.md").read_text()
-    (line,) = (line for line in text.splitlines() if line.startswith("| story"))
-    assert line.startswith("| story | ensemble | best of n | 1000 | 0.80 | 0.20 | 1.00 | 2.0")
+    *courses, line = (line for line in text.splitlines() if line.startswith("| story"))
+    assert line.startswith("| story | ensemble | best of n | 1000 | 0.80")
+    assert re.search(r"\| 1000 \| 0\.80\d \| 0\.20\d \| 1\.00 \| 2\.0", line)
+    assert [line.split(" | ")[2] for line in courses] == ["best of n", "PPO"]  # also where nothing could be fitted
 
 
 def test_markdown_tables_have_as_many_cells_as_heads(written):
@@ -395,6 +397,41 @@ def test_panels_leave_out_what_has_no_distance():
     assert panels([row, {**row, "kl": "1", "value": "nan"}, {**row, "stage": "other", "kl": "1"}]) == []
     (panel,) = panels([{**row, "kl": "4"}])
     assert panel.courses[0].points("gold") == (pytest.approx([2]), pytest.approx([1]))
+
+
+def test_what_optimising_came_to_is_of_each_seed_by_distance():
+    row = {"track": "overoptimisation", "task": "story", "method": "a", "teacher": "oracle"}
+    row |= {"budget": "100", "metric": "gold", "stage": "ppo"}
+    runs = {"0": {"9": "0.5", "0": "0.25", "4": "1"}, "1": {"0": "0.25", "1": "0.5", "2": "0"}}
+    rows = [{**row, "seed": seed, "kl": kl, "value": gold} for seed, run in runs.items() for kl, gold in run.items()]
+    board = courses(panels(rows))
+    cells = ["0.250 [0.250, 0.250]", "0.750 [0.500, 1.000]", "0.250 [0.000, 0.500]", "3.0"]
+    assert board.lines == [["story", "a", "PPO", "100", *cells]]
+    assert courses([]) is None
+
+
+def test_a_peak_that_may_lie_beyond_what_was_measured_says_so():
+    row = {"track": "overoptimisation", "task": "story", "method": "a", "teacher": "oracle"}
+    row |= {"budget": "100", "metric": "gold", "stage": "best_of_n"}
+
+    def line(*tops):  # each seed's gold is the parabola d (2 top - d), measured up to d = 3
+        rows = [
+            {**row, "seed": str(seed), "kl": str(d * d), "value": str(d * (2 * top - d))}
+            for seed, top in enumerate(tops)
+            for d in (0, 1, 2, 3)
+        ]
+        (only,) = fits(panels(rows)).lines
+        return only[4:]
+
+    assert line(1, 1) == ["2.000", "1.000", "1.00", "1.00 [1.00, 1.00]", "1.00"]
+    assert line(1, 1, 1, 1, 5)[3:] == ["1.80 [1.00, ∞]", "3.24"]
+    assert line(9)[3:] == ["beyond 3.00", "–"]
+
+
+def test_results_of_optimising_alone_have_a_headline(make):
+    page = Page(write_report(make(grid("overoptimisation", ("story",), ("ensemble", "a"), ("oracle",), [0])).folder))
+    assert "How far 2 kinds of reward model can be trusted" in page.text
+    assert "at the farthest" in page.text
 
 
 def test_every_metric_has_its_sides():

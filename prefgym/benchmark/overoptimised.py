@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prefgym.benchmark.statistics import Fit, bootstrap_interval, fit_overoptimisation
+from prefgym.benchmark.statistics import Estimate, Fit, bootstrap_interval, estimate, fit_overoptimisation
 from prefgym.benchmark.tidy import Row, number
 
 TRACK = "overoptimisation"
@@ -67,12 +67,21 @@ class Course:
         return fit_overoptimisation(*self.points("gold"), self.form)
 
     @cached_property
-    def peak(self) -> tuple[float, float]:
-        """95 % interval of the distance where the fit is best, over seeds; nan for one seed."""
+    def runs(self) -> list[list[Point]]:
+        """Gold of each seed, by distance."""
         by_seed: dict[int, list[Point]] = defaultdict(list)
         for point in self.measured.get("gold", []):
             by_seed[point.seed].append(point)
-        runs = list(by_seed.values())
+        return [sorted(points, key=lambda point: point.distance) for points in by_seed.values()]
+
+    def gold(self, which: Callable[[Sequence[float]], float]) -> Estimate:
+        """Of each seed's gold, by distance, one value: the first, the best, the last; pooled over seeds."""
+        return estimate([np.array([which([point.value for point in run]) for run in self.runs])])
+
+    @cached_property
+    def peak(self) -> tuple[float, float]:
+        """95 % interval of the distance where the fit is best, over seeds; nan for one seed."""
+        runs = self.runs
 
         def peaks(strata: list[NDArray]) -> NDArray:
             return np.array([_peak([point for run in drawn for point in runs[run]], self.form) for drawn in strata[0]])

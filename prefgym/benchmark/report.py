@@ -53,9 +53,9 @@ def write_report(folder: str | Path) -> Path:
         path.unlink()
     parts = [Compared.of(tidy, group) for track in MAIN for group in tidy.groups(track)]
     optimised, lacking = panels(tidy.rows), tables.not_run(tidy)
-    title = headline(parts)
+    title = headline(parts, optimised)
     remarks = remarks_on(tidy, parts)
-    write_whole(results.folder / TABLES, _markdown(title, remarks, parts, [tables.fits(optimised), *lacking]))
+    write_whole(results.folder / TABLES, _markdown(title, remarks, parts, [*_boards(optimised), *lacking]))
     body = [_opening(tidy, title, remarks), *(_compared(part, album) for part in parts), _optimised(optimised, album)]
     body += [_section(board.title, board.told, board.html()) for board in lacking]
     style = files(__package__).joinpath("report.css").read_text("utf-8")
@@ -102,8 +102,10 @@ class Compared:
         return [one for one in self.found if one.rank is not None]
 
 
-def headline(parts: Sequence[Compared]) -> str:
+def headline(parts: Sequence[Compared], optimised: Sequence[Panel] = ()) -> str:
     """The report in one line."""
+    if optimised and not parts:
+        return f"How far {len({panel.method for panel in optimised})} kinds of reward model can be trusted"
     ranked = parts[0].ranked if parts else []
     if not ranked:
         return "No method has been measured on all tasks yet"
@@ -200,8 +202,11 @@ def _compared(part: Compared, album: Album) -> str:
     return "".join(pieces)
 
 
+def _boards(found: Sequence[Panel]) -> list[Board | None]:
+    return [tables.courses(found), tables.fits(found)]
+
+
 def _optimised(found: Sequence[Panel], album: Album) -> str:
-    board = tables.fits(found)
     figures = []
     for panel in found:
         keys = [Look(place).key(f"{course.budget:g} comparisons") for place, course in enumerate(panel.courses)]
@@ -211,8 +216,8 @@ def _optimised(found: Sequence[Panel], album: Album) -> str:
         "How the true reward (gold) and the learned one (proxy) go as a policy moves away from where it began, for "
         "reward models from few and from many comparisons. Dots are runs, lines are fits, or means where there is none."
     )
-    table = f'<p class="quiet">{escape(board.told)}</p>{board.html()}' if board else ""
-    return _section("Over-optimisation", told, grid(figures) + table) if figures else ""
+    below = [f'<p class="quiet">{escape(board.told)}</p>{board.html()}' for board in _boards(found) if board]
+    return _section("Over-optimisation", told, grid(figures) + "".join(below)) if figures else ""
 
 
 def _section(title: str, told: str, content: str, level: int = 2) -> str:

@@ -249,23 +249,42 @@ def listed(values: Iterable[float]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
+def courses(found: Iterable[Panel]) -> Board | None:
+    """What gold came to where optimising began, at its best, and at its farthest."""
+    lines = [_course_line(panel, course) for panel in found for course in panel.courses if course.runs]
+    head = ["task", "method", "by", "comparisons", "gold at first", "at its best", "at the farthest", "√KL there"]
+    spoken = (
+        "The true reward of the first policy, of the best on the way (which only the truth could pick), and of the "
+        "farthest away: interquartile means over seeds. A reward that can be trusted is as good at the farthest as at "
+        "its best."
+    )
+    return Board("What optimising came to", spoken, head, lines) if lines else None
+
+
+def _course_line(panel: Panel, course: Course) -> list[str]:
+    figures = [told(course.gold(which), Metric("")) for which in (lambda run: run[0], max, lambda run: run[-1])]
+    farthest = f"{course.points('gold')[0].max():.1f}"
+    return [panel.task, panel.method, FORMS[panel.form], f"{course.budget:g}", *figures, farthest]
+
+
 def fits(found: Iterable[Panel]) -> Board | None:
     """The forms of Gao et al. 2022 as they were fitted to gold."""
     lines = [_fit_line(panel, course) for panel in found for course in panel.courses if course.fit is not None]
     head = ["task", "method", "by", "comparisons", "α", "β", "R²", "best at √KL", "gold there, more"]
     spoken = (
         "Gold over d = √KL, from its fitted value at d = 0: best of n, R = d (α − β d); PPO, R = d (α − β log d) (Gao "
-        "et al. 2022). Least squares over the runs of all seeds, which are resampled for the interval; where the best "
-        "lies beyond what was measured, it is a guess."
+        "et al. 2022). Least squares over the runs of all seeds, which are resampled for the interval; ∞ is beyond what"
+        " was measured."
     )
     return Board("Over-optimisation", spoken, head, lines) if lines else None
 
 
 def _fit_line(panel: Panel, course: Course) -> list[str]:
-    fit, two = course.fit, Metric("", decimals=2)
+    fit, two, three = course.fit, Metric("", decimals=2), Metric("")
     assert fit is not None
     farthest = course.points("gold")[0].max()
-    peak = told(Estimate(fit.peak, *course.peak), two) if fit.peak <= farthest else f"beyond {farthest:.2f}"
+    low, high = (math.inf if end > farthest else end for end in course.peak)
+    peak = told(Estimate(fit.peak, low, high), two) if fit.peak <= farthest else f"beyond {farthest:.2f}"
     gain = told(Estimate(float(fit(fit.peak)) - fit.start), two) if fit.peak <= farthest else NONE
-    figures = [told(Estimate(value), two) for value in (fit.alpha, fit.beta, fit.explained)]
+    figures = [told(Estimate(value), three) for value in (fit.alpha, fit.beta)] + [told(Estimate(fit.explained), two)]
     return [panel.task, panel.method, FORMS[panel.form], f"{course.budget:g}", *figures, peak, gain]
