@@ -4,23 +4,31 @@
 
 What follows `--` is passed on to `prefgym backflip`. A run that is finished is not done again, and one that was
 interrupted goes on, so the same command may be given many times, also with more labels or seeds. Writes curve.csv (one
-row a run) and prints a Markdown table: the figure is the mean number of clean backflips of the final policy, its
-interquartile mean, quartiles and range are over seeds.
+row a run), draws curve.png and prints a Markdown table, all of every run in the folder: the figure is the mean number
+of clean backflips of the final policy, its interquartile mean, quartiles and range are over seeds.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 import tyro
-from summary import Job, gather, machine, same_options, split_arguments, table, train_and_evaluate, write_csv
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from summary import FIGURE, Job, gather, machine, same_options, split_arguments, table, train_and_evaluate, write_csv
 
+from prefgym.pages.svg import light, style
 from prefgym.scripts.backflip import of_few
 from prefgym.scripts.options import to_json
+from prefgym.scripts.playing import statistics
 from prefgym.scripts.train_config import TrainConfig
 
 
@@ -61,8 +69,37 @@ def jobs(config: CurveConfig, extra: Sequence[str]) -> list[Job]:
     return made
 
 
+def finished(out: Path) -> list[dict[str, Any]]:
+    """A row for each run in the folder, of this command and of those before it."""
+    rows = [json.loads(path.read_text()) for path in out.glob("*-*-*.json")]
+    return sorted(rows, key=lambda row: (row["teacher"] != "oracle", row["teacher"], -row["labels"], row["seed"]))
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Clean backflips against labels: a dot is a run, a line the interquartile mean, a band the quartiles."""
+    ink, numbers = light(), sorted({row["labels"] for row in rows})
+    with mpl.rc_context(style(ink)):
+        figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for place, teacher in enumerate(dict.fromkeys(row["teacher"] for row in rows)):
+            found = {n: [r[FIGURE] for r in rows if (r["teacher"], r["labels"]) == (teacher, n)] for n in numbers}
+            there = [n for n in numbers if found[n]]
+            colour, aside = ink[f"series-{place + 1}"], 1.02 ** (2 * place - 1)  # so that dots of two lie side by side
+            dots = np.array([(n * aside, value) for n in there for value in found[n]])
+            axes.plot(*dots.T, ".", color=colour, alpha=0.4, markersize=5)
+            low, high = np.transpose([np.percentile(found[n], [25, 75]) for n in there])
+            axes.fill_between(there, low, high, color=colour, alpha=0.15, linewidth=0)
+            means = [statistics(np.array(found[n]))["iqm"] for n in there]
+            axes.plot(there, means, color=colour, marker="os^Dv"[place % 5], label=teacher)
+        axes.set(xscale="log", xlabel="comparisons", ylabel="clean backflips in 4 s", ylim=(-0.3, None))
+        axes.xaxis.set(major_locator=FixedLocator(numbers), minor_locator=NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+        axes.legend(frameon=False, labelcolor=ink["ink"])
+        figure.savefig(path, dpi=160)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Trains and evaluates what is missing, writes the CSV, prints the table; returns 1 if any run failed."""
+    """Trains and evaluates what is missing, writes and draws it, prints the table; returns 1 if any run failed."""
     own, extra = split_arguments(arguments)
     config = tyro.cli(CurveConfig, args=own)
     defaults = {name: value for name, value in to_json(TrainConfig()).items() if name != "num_threads"}
@@ -71,12 +108,10 @@ def main(arguments: Sequence[str]) -> int:
     same_options(config.out, told | defaults)  # so that no table mixes runs from before and after a change
     measured = (config.out, config.episodes, config.evaluation_seed)
     with ThreadPoolExecutor(config.parallel) as pool:
-        rows, failures = gather(
-            {job.name: pool.submit(train_and_evaluate, job, *measured) for job in jobs(config, extra)}
-        )
-    rows.sort(key=lambda row: (config.teachers.index(row["teacher"]), -row["labels"], row["seed"]))
-    if rows:
+        _, failures = gather({job.name: pool.submit(train_and_evaluate, job, *measured) for job in jobs(config, extra)})
+    if rows := finished(config.out):
         write_csv(config.out / "curve.csv", rows)
+        draw(rows, config.out / "curve.png")
         print(f"{table(rows, ['teacher', 'labels'])}\n")
         print(f"Options: `{' '.join(extra) or 'the defaults'}`. {config.parallel} runs at a time on {machine()}.")
     return bool(failures)
