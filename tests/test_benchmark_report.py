@@ -20,7 +20,7 @@ from prefgym.benchmark.report import Compared, remarks_on, write_report
 from prefgym.benchmark.results import Results, ResultsError
 from prefgym.benchmark.standings import reference, standings
 from prefgym.benchmark.statistics import Estimate
-from prefgym.benchmark.tables import Board, courses, fits, told
+from prefgym.benchmark.tables import Board, courses, fits, told, trust
 from prefgym.benchmark.tidy import METRICS, Metric, Tidy, merged
 from prefgym.pages.svg import COLOURS, light, to_svg
 
@@ -191,10 +191,10 @@ def test_what_was_not_run_is_said(written):
 
 def test_over_optimisation_is_fitted_where_that_can_be(written):
     text = (written[0] / "results.md").read_text()
-    *courses, line = (line for line in text.splitlines() if line.startswith("| story"))
+    *told, line = (line for line in text.splitlines() if line.startswith("| story"))
     assert line.startswith("| story | ensemble | best of n | 1000 | 0.80")
     assert re.search(r"\| 1000 \| 0\.80\d \| 0\.20\d \| 1\.00 \| 2\.0", line)
-    assert [line.split(" | ")[2] for line in courses] == ["best of n", "PPO"]  # also where nothing could be fitted
+    assert [line.split(" | ")[2] for line in told] == ["best of n", "PPO"]  # also where nothing could be fitted
 
 
 def test_markdown_tables_have_as_many_cells_as_heads(written):
@@ -407,7 +407,11 @@ def test_what_optimising_came_to_is_of_each_seed_by_distance():
     board = courses(panels(rows))
     cells = ["0.250 [0.250, 0.250]", "0.750 [0.500, 1.000]", "0.250 [0.000, 0.500]", "3.0"]
     assert board.lines == [["story", "a", "PPO", "100", *cells]]
-    assert courses([]) is None
+    lost = "0.500 [0.500, 0.500]"
+    assert trust(panels(rows)).lines == [["PPO", "a", "100", "0.000 [−0.250, 0.250]", lost, "2", "1"]]
+    erring = panels([{**one, "teacher": "mistaken"} for one in rows] + rows)
+    assert [line[1] for line in trust(erring).lines] == ["a", "a, mistaken"]
+    assert courses([]) is trust([]) is None
 
 
 def test_a_peak_that_may_lie_beyond_what_was_measured_says_so():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prefgym.benchmark.statistics import Estimate, Fit, bootstrap_interval, estimate, fit_overoptimisation
+from prefgym.benchmark.statistics import Fit, bootstrap_interval, fit_overoptimisation
 from prefgym.benchmark.tidy import Row, number
 
 TRACK = "overoptimisation"
@@ -74,9 +74,9 @@ class Course:
             by_seed[point.seed].append(point)
         return [sorted(points, key=lambda point: point.distance) for points in by_seed.values()]
 
-    def gold(self, which: Callable[[Sequence[float]], float]) -> Estimate:
-        """Of each seed's gold, by distance, one value: the first, the best, the last; pooled over seeds."""
-        return estimate([np.array([which([point.value for point in run]) for run in self.runs])])
+    def of_runs(self, figure: Callable[[Sequence[float]], float]) -> NDArray[np.float64]:
+        """Of each seed's gold, by distance, one figure: the first, the most, the last."""
+        return np.array([figure([point.value for point in run]) for run in self.runs])
 
     @cached_property
     def peak(self) -> tuple[float, float]:
@@ -114,9 +114,14 @@ class Panel:
     courses: tuple[Course, ...]
 
     @property
+    def model(self) -> str:
+        """The method, and the teacher, if it is not the oracle."""
+        return self.method if self.teacher == "oracle" else f"{self.method}, {self.teacher}"
+
+    @property
     def title(self) -> str:
         """What it shows."""
-        return f"{self.task}, {self.method}: {FORMS[self.form]}"
+        return f"{self.task}, {self.model}: {FORMS[self.form]}"
 
     @property
     def name(self) -> str:

@@ -203,7 +203,7 @@ def _compared(part: Compared, album: Album) -> str:
 
 
 def _boards(found: Sequence[Panel]) -> list[Board | None]:
-    return [tables.courses(found), tables.fits(found)]
+    return [tables.trust(found), tables.courses(found), tables.fits(found)]
 
 
 def _optimised(found: Sequence[Panel], album: Album) -> str:

@@ -249,6 +249,30 @@ def listed(values: Iterable[float]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
+def trust(found: Sequence[Panel]) -> Board | None:
+    """What gold gained by optimising, and lost again, over all tasks."""
+    kept: dict[tuple[str, str, float], list[Course]] = {}
+    for panel in found:
+        for course in panel.courses:
+            if course.runs:
+                kept.setdefault((panel.form, panel.model, course.budget), []).append(course)
+    head = ["by", "method", "comparisons", "gained", "lost since the best", "runs", "below where they began"]
+    spoken = (
+        "Gold at the farthest from where optimising began, more than there; and less than at its best on the way. "
+        "Interquartile means over tasks and seeds."
+    )
+    lines = [_trust_line(*key, kept[key]) for key in sorted(kept)]
+    return Board("How far they can be trusted", spoken, head, lines) if lines else None
+
+
+def _trust_line(form: str, method: str, budget: float, found: Sequence[Course]) -> list[str]:
+    gained = [course.of_runs(lambda gold: gold[-1] - gold[0]) for course in found]
+    lost = [course.of_runs(lambda gold: max(gold) - gold[-1]) for course in found]
+    figures = [told(estimate(strata), Metric("")) for strata in (gained, lost)]
+    counts = [str(sum(len(one) for one in gained)), str(sum(int((one < 0).sum()) for one in gained))]
+    return [FORMS[form], method, f"{budget:g}", *figures, *counts]
+
+
 def courses(found: Iterable[Panel]) -> Board | None:
     """What gold came to where optimising began, at its best, and at its farthest."""
     lines = [_course_line(panel, course) for panel in found for course in panel.courses if course.runs]
@@ -262,9 +286,10 @@ def courses(found: Iterable[Panel]) -> Board | None:
 
 
 def _course_line(panel: Panel, course: Course) -> list[str]:
-    figures = [told(course.gold(which), Metric("")) for which in (lambda run: run[0], max, lambda run: run[-1])]
+    places = (lambda gold: gold[0], max, lambda gold: gold[-1])
+    figures = [told(estimate([course.of_runs(place)]), Metric("")) for place in places]
     farthest = f"{course.points('gold')[0].max():.1f}"
-    return [panel.task, panel.method, FORMS[panel.form], f"{course.budget:g}", *figures, farthest]
+    return [panel.task, panel.model, FORMS[panel.form], f"{course.budget:g}", *figures, farthest]
 
 
 def fits(found: Iterable[Panel]) -> Board | None:
@@ -287,4 +312,4 @@ def _fit_line(panel: Panel, course: Course) -> list[str]:
     peak = told(Estimate(fit.peak, low, high), two) if fit.peak <= farthest else f"beyond {farthest:.2f}"
     gain = told(Estimate(float(fit(fit.peak)) - fit.start), two) if fit.peak <= farthest else NONE
     figures = [told(Estimate(value), three) for value in (fit.alpha, fit.beta)] + [told(Estimate(fit.explained), two)]
-    return [panel.task, panel.method, FORMS[panel.form], f"{course.budget:g}", *figures, peak, gain]
+    return [panel.task, panel.model, FORMS[panel.form], f"{course.budget:g}", *figures, peak, gain]
