@@ -125,10 +125,15 @@ SUITES = {
         ),
         Suite(
             "claims",
-            "what the literature says of ensembles' sizes and segments' lengths; half an hour on two cores",
+            "what the literature says of ensembles' sizes and segments' lengths; three quarters of an hour on two cores",
             (
-                Part("offline", CONTROL, ("uniform-seven", "disagreement-seven"), ("oracle",), 10),
-                Part("offline", LENGTHS, ("uniform-ensemble", "disagreement-ensemble"), ("oracle",), 10),
+                Part(
+                    "offline",
+                    (*LENGTHS, "cheetah-stand", "walker-walk"),
+                    ("uniform-ensemble", "disagreement-ensemble", "uniform-seven", "disagreement-seven"),
+                    ("oracle",),
+                    10,
+                ),
             ),
         ),
         Suite(
