@@ -32,7 +32,7 @@ Thing = TypeVar("Thing")
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within, the processes that torchrun started are a group; it is left at the end."""
+    """Within, the processes that torchrun started are a group; they leave it together at the end."""
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -41,6 +41,9 @@ def joined() -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
+        # Gloo's threads may hold tensors of the last exchange, and abort a process that ends while they let go of them
+        # (pytorch#179291): the last exchange is one without tensors. After an error, the others may wait elsewhere.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

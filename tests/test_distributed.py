@@ -162,6 +162,9 @@ def work(folder):
         assert command(ppo(folder, "parts")) == 0
         sharding_trainer()
         assert command(["sft", "story", f"{folder}/shown.jsonl", "--out", f"{folder}/sharded", *SFT]) == 0
+        if distributed.is_first():
+            (folder / "left").touch()
+    assert (folder / "left").exists()  # they leave together
 
 
 # The verbs.

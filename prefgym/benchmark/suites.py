@@ -125,7 +125,7 @@ SUITES = {
         ),
         Suite(
             "claims",
-            "what the literature says of ensembles' sizes and segments' lengths; three quarters of an hour on two cores",
+            "what the literature says of ensembles' sizes and segments' lengths; most of an hour on two cores",
             (
                 Part(
                     "offline",
