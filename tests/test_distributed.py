@@ -35,6 +35,7 @@ from transformers import (
     Trainer,
 )
 
+from prefgym.__main__ import leave
 from prefgym.agents import distributed
 from prefgym.agents.small_lm import small_lm, story_tokenizer
 from prefgym.agents.text_ppo import TextPPOConfig, make_text_ppo
@@ -334,5 +335,14 @@ def test_what_is_of_all_processes_must_be_divided_by_them():
             distributed.part("rows", 8)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_was_said_is_heard_and_the_code_is_told_whether_torchrun_started_it_or_not(processes):
+    rule = "import sys; from prefgym.__main__ import leave; print('said'); leave(7)"
+    world = os.environ | {"WORLD_SIZE": str(processes)}
+    done = subprocess.run([sys.executable, "-c", rule], env=world, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "said\n")
+
+
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+    leave(0)
